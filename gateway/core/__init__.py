@@ -1,0 +1,1 @@
+"""What every room may import: structs, errors, money, clock, ids. Imports nothing of the gateway."""

@@ -1,0 +1,194 @@
+"""The nouns of one request, shared by all rooms: who asks, what, where it goes, what it used, what is recorded.
+
+Frozen structs but for `Exchange`, which collects what happens to one request on its way through the stages.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+Dialect = Literal["openai", "anthropic"]
+"""Which wire format the caller speaks; errors are answered in it."""
+
+Endpoint = Literal["chat", "completions", "embeddings", "responses", "messages", "other"]
+
+UsageSource = Literal["reported", "estimated"]
+
+Outcome = Literal[
+    "ok",  # a complete answer was delivered
+    "client_error",  # refused: the caller's fault (4xx of ours)
+    "upstream_error",  # no target answered; the caller got an error status
+    "truncated",  # bytes were sent, then the upstream failed; an error frame ended the stream
+    "client_disconnect",  # the caller left; the upstream call was cancelled
+    "internal_error",  # ours
+]
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who asks. `key` is the public id of the credential, never the credential."""
+
+    tenant: str
+    key: str
+    tags: frozenset[str] = frozenset()
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One parsed request: only what decisions read, beside the untouched bytes.
+
+    `headers` are lower-case pairs as received. `doc` is the decoded JSON body (read it, never send it);
+    `None` for bodies that are not JSON. `max_tokens` is per choice. `query` is without `?`.
+    """
+
+    endpoint: Endpoint
+    dialect: Dialect
+    method: str
+    path: str
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    raw: bytes
+    doc: dict[str, Any] | None = None
+    model: str | None = None
+    stream: bool = False
+    wants_usage: bool = False
+    n: int = 1
+    max_tokens: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one answer in disjoint classes (except `reasoning`, which is the part of `output` that was thought).
+
+    input = uncached_input + cache_read + cache_write_5m + cache_write_1h.
+    """
+
+    uncached_input: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    output: int = 0
+    reasoning: int = 0
+    source: UsageSource = "reported"
+
+    @property
+    def input(self) -> int:
+        """All input tokens, cached or not; what tiers above N tokens look at."""
+        return self.uncached_input + self.cache_read + self.cache_write_5m + self.cache_write_1h
+
+
+class Deadlines(msgspec.Struct, frozen=True):
+    """Seconds. `first_token` holds for streams; an answer that is not streamed has `total` only.
+
+    `idle` is the longest silence between two chunks of a stream.
+    """
+
+    connect_s: float = 2.0
+    first_token_s: float = 60.0
+    idle_s: float = 10.0
+    total_s: float = 600.0
+
+
+class Retries(msgspec.Struct, frozen=True):
+    """`attempts` is the most tries per target, the first included; `budget` the share of retries in all calls."""
+
+    attempts: int = 2
+    budget: float = 0.2
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """Replicas that serve the same model. URLs carry no trailing slash and end before `/v1`."""
+
+    name: str
+    replicas: tuple[str, ...]
+    health_path: str = "/health"
+    health_interval_s: float = 5.0
+    gpu_hour_usd: str | None = None
+    gpus: int = 1
+    input_tokens_per_s: float | None = None
+    output_tokens_per_s: float | None = None
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Somewhere a request can go, ready to use: secrets are resolved, so never log or encode one.
+
+    `base_url` includes the API's prefix (`https://api.openai.com/v1`) and is `None` for a pool or the sandbox.
+    `model` is the upstream's name; `None` forwards the name that the caller used.
+    `headers` are added to every call (authentication included), lower-case names.
+    """
+
+    name: str
+    provider: Literal["openai_compatible", "anthropic", "sandbox"]
+    model: str | None = None
+    base_url: str | None = None
+    pool: Pool | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    query: str = ""
+    deadlines: Deadlines = Deadlines()
+    retries: Retries = Retries()
+    self_hosted: bool = False
+    price_key: str | None = None
+    """Row of the price book; `None` looks up `provider`'s rows for the served model."""
+    options: dict[str, Any] = {}
+    """Adapter options: the sandbox's latency and error rates, for one."""
+
+    def __repr__(self) -> str:
+        """Without headers: they hold secrets."""
+        return f"Target({self.name!r}, {self.provider!r}, model={self.model!r})"
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Where a request goes: targets in the order they are tried, and why (`x-farthing-route` says the same)."""
+
+    route: str
+    targets: tuple[Target, ...]
+    reasons: tuple[str, ...] = ()
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One upstream call. Offsets and durations in seconds; `status` is `None` when no answer came."""
+
+    target: str
+    replica: str | None
+    status: int | None
+    error: str | None
+    offset_s: float
+    duration_s: float
+    ttft_s: float | None = None
+    usage: Usage | None = None
+    cost_micro_usd: int | None = None
+
+
+class RequestRecord(msgspec.Struct, frozen=True):
+    """What happened, once per request; headers, metrics, spans and (later) ledger rows are built from it.
+
+    Durations in seconds. `ttft_s` is from acceptance to the first byte for the caller. `overhead_s` is the part
+    of `duration_s` in which no upstream was being waited for. `cost_micro_usd` is `None` when a price is unknown.
+    """
+
+    request_id: str
+    started_s: float
+    tenant: str
+    key: str
+    dialect: Dialect
+    endpoint: Endpoint
+    path: str
+    policy: str
+    route: str
+    requested_model: str
+    target: str
+    provider: str
+    model: str
+    stream: bool
+    status: int
+    outcome: Outcome
+    error: str | None
+    attempts: tuple[Attempt, ...]
+    usage: Usage | None
+    cost_micro_usd: int | None
+    cache: str
+    ttft_s: float | None
+    duration_s: float
+    overhead_s: float
+    finish_reasons: tuple[str, ...] = ()
+    response_id: str | None = None
+    upstream_request_id: str | None = None
+    session: str | None = None
+    max_tokens: int | None = None

@@ -1,0 +1,1 @@
+"""Upstream calls: HTTP client, providers, retries, failover, breakers, deadlines."""

@@ -1,0 +1,1 @@
+"""The Litestar edge: routes, the ASGI guard, the mapping of errors."""

@@ -1,0 +1,1 @@
+"""Replicas of one model: which are healthy, which one is next."""

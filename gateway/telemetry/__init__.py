@@ -1,0 +1,1 @@
+"""Metrics and spans, both built from the finished record, off the request path."""
