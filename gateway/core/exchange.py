@@ -3,6 +3,7 @@
 Frozen structs but for `Exchange`, which collects what happens to one request on its way through the stages.
 """
 
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Literal
 
 import msgspec
@@ -55,7 +56,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one answer in disjoint classes (except `reasoning`, which is the part of `output` that was thought).
+    """Tokens of one answer in disjoint classes (except `reasoning`: the part of `output` that was thought).
 
     input = uncached_input + cache_read + cache_write_5m + cache_write_1h.
     """
@@ -160,7 +161,8 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """What happened, once per request; headers, metrics, spans and (later) ledger rows are built from it.
 
     Durations in seconds. `ttft_s` is from acceptance to the first byte for the caller. `overhead_s` is the part
-    of `duration_s` in which no upstream was being waited for. `cost_micro_usd` is `None` when a price is unknown.
+    of `duration_s` in which no upstream was being waited for, `queue_s` the part spent in line for a
+    replica. `cost_micro_usd` is `None` when a price is unknown.
     """
 
     request_id: str
@@ -187,8 +189,141 @@ class RequestRecord(msgspec.Struct, frozen=True):
     ttft_s: float | None
     duration_s: float
     overhead_s: float
+    queue_s: float = 0.0
     finish_reasons: tuple[str, ...] = ()
     response_id: str | None = None
     upstream_request_id: str | None = None
     session: str | None = None
+    traceparent: str | None = None
     max_tokens: int | None = None
+
+
+class Reply:
+    """An answer on its way to the caller: a whole `body`, or a `stream` that yields bytes until it ends.
+
+    `headers` are lower-case pairs without content-length and without the gateway's own. A stream is closed with
+    `aclose()` by whoever ends it, also when the caller has left.
+    """
+
+    __slots__ = ("body", "headers", "status", "stream")
+
+    def __init__(
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes = b"",
+        stream: AsyncGenerator[bytes, None] | None = None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.stream = stream
+
+
+class Exchange:
+    """One request on its way through the stages; each stage writes down what it decided and what it saw.
+
+    `outcome` is `None` until it is decided; `tries` counts upstream calls begun, `attempts` holds those that ended.
+    """
+
+    __slots__ = (
+        "attempts",
+        "cache",
+        "call",
+        "cost_micro_usd",
+        "error",
+        "finish_reasons",
+        "id",
+        "identity",
+        "model",
+        "outcome",
+        "plan",
+        "policy",
+        "provider",
+        "queue_s",
+        "response_id",
+        "started",
+        "started_wall",
+        "status",
+        "target",
+        "tries",
+        "ttft_s",
+        "upstream_request_id",
+        "usage",
+    )
+
+    def __init__(self, id_: str, call: Call, started: float, started_wall: float) -> None:
+        self.id = id_
+        self.call = call
+        self.started = started
+        self.started_wall = started_wall
+        self.identity: Identity | None = None
+        self.policy = ""
+        self.plan: Plan | None = None
+        self.attempts: list[Attempt] = []
+        self.tries = 0
+        self.target = ""
+        self.provider = ""
+        self.model = ""
+        self.status = 0
+        self.outcome: Outcome | None = None
+        self.error: str | None = None
+        self.usage: Usage | None = None
+        self.cost_micro_usd: int | None = None
+        self.cache = "off"
+        self.ttft_s: float | None = None
+        self.queue_s = 0.0
+        self.finish_reasons: tuple[str, ...] = ()
+        self.response_id: str | None = None
+        self.upstream_request_id: str | None = None
+
+    def header(self, name: bytes) -> str | None:
+        """A request header by its lower-case name, decoded as Latin-1."""
+        for key, value in self.call.headers:
+            if key == name:
+                return value.decode("latin-1")
+        return None
+
+    def record(self, now: float) -> RequestRecord:
+        """The finished record; `now` is monotonic and ends the request."""
+        call, identity, duration = self.call, self.identity, now - self.started
+        waited = 0.0
+        for attempt in self.attempts:
+            waited += attempt.duration_s
+        return RequestRecord(
+            request_id=self.id,
+            started_s=self.started_wall,
+            tenant=identity.tenant if identity else "",
+            key=identity.key if identity else "",
+            dialect=call.dialect,
+            endpoint=call.endpoint,
+            path=call.path,
+            policy=self.policy,
+            route=self.plan.route if self.plan else "",
+            requested_model=call.model or "",
+            target=self.target,
+            provider=self.provider,
+            model=self.model,
+            stream=call.stream,
+            status=self.status,
+            outcome=self.outcome or "ok",
+            error=self.error,
+            attempts=tuple(self.attempts),
+            usage=self.usage,
+            cost_micro_usd=self.cost_micro_usd,
+            cache=self.cache,
+            ttft_s=self.ttft_s,
+            duration_s=duration,
+            overhead_s=max(0.0, duration - waited),
+            queue_s=self.queue_s,
+            finish_reasons=self.finish_reasons,
+            response_id=self.response_id,
+            upstream_request_id=self.upstream_request_id,
+            session=self.header(b"x-farthing-session"),
+            traceparent=self.header(b"traceparent"),
+            max_tokens=call.max_tokens,
+        )
+
+
+Next = Callable[[Exchange], Awaitable[Reply]]
+"""What a stage calls to pass a request on (see `gateway.pipeline`)."""

@@ -1,4 +1,4 @@
-"""Request ids: ULIDs (48 bits of milliseconds, 80 random bits), sortable by time, ours and never the upstream's."""
+"""Request ids: ULIDs (48 bits of milliseconds, 80 random bits), sortable by time; never the upstream's."""
 
 import os
 

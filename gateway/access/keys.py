@@ -1,0 +1,54 @@
+"""Who asks: a bearer token or Anthropic's x-api-key, looked up by its SHA-256 and never kept or logged.
+
+Fails closed: no key or an unknown one is 401 as soon as the policy declares any key. Without keys the gateway
+is open, which the settings allow on a loopback address only.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+from gateway.core.errors import Unauthorized
+from gateway.core.exchange import Exchange, Identity, Next, Reply
+
+OPEN = Identity(tenant="default", key="open")
+
+
+def bearer(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+    """The credential of a request: `Authorization: Bearer`, else `x-api-key`, else Azure's `api-key`."""
+    found = None
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            return token.strip() if scheme.lower() == b"bearer" else None
+        if name in (b"x-api-key", b"api-key"):
+            found = value.strip()
+    return found
+
+
+def identify(keys: Mapping[str, Identity], headers: list[tuple[bytes, bytes]]) -> Identity:
+    """The caller's identity; raises `Unauthorized`. `keys` maps SHA-256 hex digests to identities."""
+    if not keys:
+        return OPEN
+    token = bearer(headers)
+    if not token:
+        raise Unauthorized(
+            "You didn't provide an API key. Provide it in an Authorization header using Bearer auth "
+            "(Authorization: Bearer YOUR_KEY).",
+            code="missing_api_key",
+        )
+    identity = keys.get(hashlib.sha256(token).hexdigest())
+    if identity is None:
+        raise Unauthorized("Incorrect API key provided.")
+    return identity
+
+
+class Authenticate:
+    """The first stage: no request goes on without an identity."""
+
+    def __init__(self, keys: Callable[[], Mapping[str, Identity]]) -> None:
+        self._keys = keys
+
+    async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
+        """401 or the next stage."""
+        exchange.identity = identify(self._keys(), exchange.call.headers)
+        return await call_next(exchange)

@@ -1,0 +1,116 @@
+"""The books of one upstream call: its permit, its times, what it used and what that cost.
+
+Opened before the first byte goes out, closed exactly once however the call ends; closing reports to the breaker,
+frees the replica and appends the `Attempt`. Knows no HTTP.
+"""
+
+from collections.abc import Callable
+
+from gateway.core.exchange import Attempt, Exchange, Target, Usage
+from gateway.dispatch.breaker import Breaker
+from gateway.dispatch.verdict import DONE, Verdict, report
+from gateway.pool.balance import Replica
+
+Price = Callable[[Target, str, Usage], int | None]
+"""(target, served model, usage) -> micro-USD, `None` when the price is unknown."""
+
+
+class Running:
+    """An attempt in progress."""
+
+    __slots__ = (
+        "_breaker",
+        "_exchange",
+        "_permit",
+        "_price",
+        "closed",
+        "replica",
+        "started",
+        "status",
+        "target",
+        "ttft_s",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        target: Target,
+        replica: Replica | None,
+        breaker: Breaker,
+        permit: int,
+        price: Price,
+        now: float,
+    ) -> None:
+        self._exchange = exchange
+        self._breaker = breaker
+        self._permit = permit
+        self._price = price
+        self.target = target
+        self.replica = replica
+        self.started = now
+        self.status: int | None = None
+        self.ttft_s: float | None = None
+        self.closed = False
+        if replica is not None:
+            replica.in_flight += 1
+        exchange.tries += 1
+        exchange.target = target.name
+        exchange.provider = target.provider
+
+    def first_byte(self, now: float) -> None:
+        """A good answer has begun."""
+        self.ttft_s = now - self.started
+        self._breaker.on_first_byte(now, self._permit)
+
+    def answered(self, now: float, usage: Usage | None, model: str) -> None:
+        """The answer is complete."""
+        self._close(now, None, usage, model)
+        self._exchange.outcome = "ok"
+        report(self._breaker, self._permit, DONE, now, None)
+
+    def failed(
+        self, now: float, verdict: Verdict, error: str, retry_after_s: float | None = None, usage: Usage | None = None
+    ) -> None:
+        """The call ended in an error status, a failure or a cut; `usage` is what was delivered before it."""
+        self._close(now, error, usage, self._exchange.model)
+        report(self._breaker, self._permit, verdict, now, retry_after_s)
+
+    def abandoned(self, now: float, usage: Usage) -> None:
+        """The caller left: the call was cancelled, and what was generated until then is settled."""
+        self._close(now, "client_disconnect", usage, self._exchange.model)
+        self._breaker.on_abandoned(now, self._permit)
+
+    def _close(self, now: float, error: str | None, usage: Usage | None, model: str) -> None:
+        assert not self.closed, "an attempt ends once"
+        self.closed = True
+        if self.replica is not None:
+            self.replica.in_flight -= 1
+        exchange = self._exchange
+        cost = self._price(self.target, model, usage) if usage is not None else None
+        exchange.attempts.append(
+            Attempt(
+                self.target.name,
+                self.replica.url if self.replica is not None else None,
+                self.status,
+                error,
+                self.started - exchange.started,
+                now - self.started,
+                self.ttft_s,
+                usage,
+                cost,
+            )
+        )
+        exchange.model = model
+        exchange.usage = usage if usage is not None else exchange.usage
+        exchange.cost_micro_usd = _total(exchange.attempts)
+
+
+def _total(attempts: list[Attempt]) -> int | None:
+    """All attempts' cost: unknown if any billed one is, 0 for attempts that an error status ended unbilled."""
+    total = 0
+    for attempt in attempts:
+        if attempt.cost_micro_usd is not None:
+            total += attempt.cost_micro_usd
+        elif attempt.usage is not None or attempt.error is None:
+            return None
+    return total

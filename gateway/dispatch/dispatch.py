@@ -1,0 +1,269 @@
+"""The last stage: carries a request to the first target of its plan that answers, and the answer back.
+
+This driver does the I/O; what follows a failure is decided in `retry` and `verdict`, purely. Nothing is sent to
+the caller before an upstream's first event is here, so that a failure until then can still go elsewhere.
+"""
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+
+import msgspec
+
+from gateway.core.clock import Clock
+from gateway.core.errors import (
+    Busy,
+    GatewayError,
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamTimeout,
+    error_body,
+)
+from gateway.core.exchange import Exchange, Reply, Target
+from gateway.dispatch import verdict as verdicts
+from gateway.dispatch.attempt import Price, Running
+from gateway.dispatch.breaker import BreakerRegistry
+from gateway.dispatch.codec import Codec, codec_for, estimate, upstream_model
+from gateway.dispatch.relay import relay
+from gateway.dispatch.retry import AttemptOutcome, Failover, GiveUp, RetryBudget, Step, Wait
+from gateway.dispatch.upstream import Headers, Response, Upstreams, relayed_headers
+from gateway.pool.balance import PoolState, Replica
+from gateway.pool.registry import PoolRegistry
+
+MAX_ANSWER_BYTES = 64 << 20
+MAX_ERROR_BYTES = 1 << 20
+_EVENT_STREAM = b"text/event-stream"
+_SSE_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+_JSON: Headers = [(b"content-type", b"application/json")]
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An attempt that gave the caller nothing: what `retry` needs to know, and what to answer if it was the last."""
+
+    outcome: AttemptOutcome
+    answer: Reply | GatewayError
+
+
+class Dispatcher:
+    """See the module. One per process; holds no state of a request."""
+
+    def __init__(
+        self,
+        *,
+        upstreams: Upstreams,
+        pools: PoolRegistry,
+        breakers: BreakerRegistry,
+        budget: RetryBudget,
+        price: Price,
+        clock: Clock,
+        rng: Callable[[], float],
+    ) -> None:
+        self._upstreams = upstreams
+        self._pools = pools
+        self._breakers = breakers
+        self._budget = budget
+        self._price = price
+        self._monotonic = clock.monotonic
+        self._wall = clock.wall
+        self._rng = rng
+
+    async def __call__(self, exchange: Exchange) -> Reply:
+        """A reply, or a `GatewayError` when no target gave one."""
+        plan = exchange.plan
+        assert plan is not None, "resolve comes before dispatch"
+        failures: list[Failure] = []
+        tried: list[Replica] = []
+        failover = Failover(plan, self._budget, self._ready_in, self._rng)
+        step: Step = failover.first(self._monotonic())
+        while not isinstance(step, GiveUp):
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.seconds)
+            target = plan.targets[step.target]
+            run = self._begin(exchange, target, tried)
+            if run is None:
+                step = failover.skip()
+                continue
+            remaining = target.deadlines.total_s - (run.started - exchange.started)
+            result = await self._attempt(exchange, run, remaining)
+            if isinstance(result, Reply):
+                return result
+            failures.append(result)
+            now = self._monotonic()
+            outcome = result.outcome
+            if target.pool is not None and self._siblings(run, tried):
+                outcome = msgspec.structs.replace(outcome, siblings=True)
+            step = failover.after(outcome, now, target.deadlines.total_s - (now - exchange.started))
+        return self._give_up(exchange, step, failures)
+
+    def _give_up(self, exchange: Exchange, step: GiveUp, failures: list[Failure]) -> Reply:
+        if step.relay is None:
+            assert exchange.plan is not None
+            wait_s = min(30.0, max(1.0, min(self._ready_in(target) for target in exchange.plan.targets)))
+            exchange.error = "no_target_ready"
+            exchange.outcome = "upstream_error"
+            raise Busy(
+                "No upstream of this route is ready; its circuit breakers are open.",
+                code="no_target_ready",
+                retry_after_s=wait_s,
+            )
+        answer = failures[step.relay].answer
+        if isinstance(answer, GatewayError):
+            raise answer
+        exchange.outcome = "client_error" if answer.status < 500 and answer.status != 429 else "upstream_error"
+        exchange.error = exchange.error or f"upstream_{answer.status}"
+        return answer
+
+    # -- one attempt ---------------------------------------------------------------------------------------------
+
+    def _pool(self, target: Target) -> PoolState | None:
+        """The live state of a target's pool; `None` for other targets and for a pool that a reload removed."""
+        if target.pool is None:
+            return None
+        try:
+            return self._pools.get(target.pool.name)
+        except KeyError:
+            return None
+
+    def _ready_in(self, target: Target) -> float:
+        now = self._monotonic()
+        if target.pool is None:
+            return self._breakers.get(target.name).ready_in(now)
+        pool = self._pool(target)
+        return pool.ready_in(now) if pool is not None else float("inf")
+
+    def _begin(self, exchange: Exchange, target: Target, tried: list[Replica]) -> Running | None:
+        """The opened books of an attempt, or `None` when no breaker admits it any more."""
+        now = self._monotonic()
+        replica = None
+        if target.pool is None:
+            breaker = self._breakers.get(target.name)
+        else:
+            pool = self._pool(target)
+            replica = pool.choose(exchange.call, now, tried) if pool is not None else None
+            if replica is None:
+                return None
+            tried.append(replica)
+            breaker = replica.breaker
+        permit = breaker.try_acquire(now)
+        return Running(exchange, target, replica, breaker, permit, self._price, now) if permit else None
+
+    def _siblings(self, run: Running, tried: list[Replica]) -> bool:
+        pool = self._pool(run.target)
+        return pool is not None and pool.has_sibling(self._monotonic(), tried)
+
+    async def _attempt(self, exchange: Exchange, run: Running, total_s: float) -> Reply | Failure:
+        call, target = exchange.call, run.target
+        exchange.model = upstream_model(call, target)
+        response: Response | None = None
+        committed = False
+        try:
+            codec = codec_for(call, target)
+            path, body = codec.request(call, target)
+            replica = run.replica.url if run.replica is not None else None
+            response = await self._upstreams.send(target, replica, call, path, body, exchange.id, total_s)
+            run.status = response.status
+            if response.status >= 300:
+                return await self._refused(exchange, run, codec, response)
+            kind = response.header(b"content-type") or b""
+            if kind.startswith(_EVENT_STREAM) and call.stream:
+                result = await self._peeked(exchange, run, codec, response)
+                committed = isinstance(result, Reply)
+                return result
+            return await self._whole(exchange, run, codec, response)
+        except UpstreamError as error:
+            return self._failed(run, error)
+        finally:
+            if response is not None and not committed:
+                response.close()
+            if not run.closed and not committed:  # the caller left, or a codec refused the request
+                run.abandoned(self._monotonic(), estimate(call, 0))
+
+    async def _whole(self, exchange: Exchange, run: Running, codec: Codec, response: Response) -> Reply:
+        call = exchange.call
+        body = await response.read(MAX_ANSWER_BYTES)
+        decoded = codec.answer(call, run.target, body)
+        exchange.response_id = decoded.id
+        exchange.finish_reasons = decoded.finish_reasons
+        exchange.upstream_request_id = _request_id(response)
+        run.answered(self._monotonic(), decoded.usage, decoded.model or exchange.model)
+        return Reply(response.status, relayed_headers(response.headers), decoded.body)
+
+    async def _peeked(self, exchange: Exchange, run: Running, codec: Codec, response: Response) -> Reply | Failure:
+        """Waits for the first event that the caller would see; until then nothing is promised."""
+        stream = codec.stream(exchange.call, run.target)
+        until = run.started + run.target.deadlines.first_token_s
+        first = b""
+        while not first and not stream.done:
+            try:
+                data = await response.chunk(max(0.0, until - self._monotonic()))
+            except UpstreamTimeout as error:
+                if error.phase == "idle":
+                    error = UpstreamTimeout("The upstream sent no first token in time.", phase="first_token")
+                return self._failed(run, error)
+            first = stream.feed(data) if data else stream.finish()
+            if stream.error is not None:
+                return self._error_event(run, stream.error)
+            if not data and stream.truncated:
+                raise UpstreamBroken("The upstream closed the stream before its first event.")
+        exchange.upstream_request_id = _request_id(response)
+        run.first_byte(self._monotonic())
+        headers = [*relayed_headers(response.headers), *_SSE_HEADERS]
+        return Reply(response.status, headers, stream=relay(exchange, run, response, stream, first, self._monotonic))
+
+    # -- what failed ----------------------------------------------------------------------------------------------
+
+    def _failed(self, run: Running, error: UpstreamError) -> Failure:
+        verdict = verdicts.classify(None, verdicts.kind_of(error))
+        run.failed(self._monotonic(), verdict, error.code or error.kind)
+        return Failure(AttemptOutcome(verdict), error)
+
+    def _error_event(self, run: Running, payload: bytes) -> Failure:
+        """An error in place of the first event: the status was 200, the caller must not see that."""
+        verdict = verdicts.classify(502, None, payload)
+        run.failed(self._monotonic(), verdict, "error_event")
+        return Failure(AttemptOutcome(verdict), Reply(502, list(_JSON), payload))
+
+    async def _refused(self, exchange: Exchange, run: Running, codec: Codec, response: Response) -> Failure:
+        body = await response.read(MAX_ERROR_BYTES)
+        status = response.status
+        verdict = verdicts.classify(status, None, body)
+        after_s = verdicts.retry_after_s(
+            _text(response.header(b"retry-after")), _text(response.header(b"retry-after-ms")), self._wall()
+        )
+        run.failed(self._monotonic(), verdict, f"status_{status}", after_s)
+        exchange.upstream_request_id = _request_id(response)
+        outcome = AttemptOutcome(verdict, after_s)
+        if verdict.masked is not None:
+            return Failure(outcome, _masked(verdict.masked, run.target, status))
+        return Failure(outcome, _relayed_error(codec, status, response.headers, body))
+
+
+def _masked(code: str, target: Target, status: int) -> UpstreamError:
+    what = {
+        "upstream_auth_failed": "refused the gateway's credentials",
+        "upstream_quota_exceeded": "says that the gateway's account is out of credit",
+        "upstream_broken": "answered with a redirect, which is not followed",
+    }.get(code, "failed")
+    return UpstreamError(f"The upstream of target {target.name!r} {what} (status {status}).", code=code)
+
+
+def _relayed_error(codec: Codec, status: int, headers: Headers, body: bytes) -> Reply:
+    """The upstream's own error; one that is not JSON (a proxy's HTML page) is put into OpenAI's shape."""
+    kept = [pair for pair in relayed_headers(headers) if pair[0] != b"content-type"]
+    try:
+        is_object = isinstance(msgspec.json.decode(body), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    if not is_object:
+        phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "an error"
+        kind = "invalid_request_error" if status < 500 else "upstream_error"
+        body = error_body(f"The upstream answered {status} {phrase}.", kind, None, f"upstream_{status}")
+    return Reply(status, [*kept, *_JSON], codec.error(status, body))
+
+
+def _request_id(response: Response) -> str | None:
+    return _text(response.header(b"x-request-id") or response.header(b"request-id"))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")

@@ -1,0 +1,175 @@
+"""The API's edge: raw ASGI in, one `Exchange` through the pipeline, the reply out, one record at the end.
+
+It decides what a URL means and how an error looks; it knows nothing of targets, prices or providers. Whatever
+happens to a request, also when its caller leaves or a stage has a defect, exactly one record is handed on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from litestar.types import HTTPScope, Receive, Send
+
+from gateway.core.clock import Clock
+from gateway.core.errors import GatewayError, InternalError, NotFound, UpstreamError
+from gateway.core.exchange import Call, Dialect, Exchange, Next, Reply, RequestRecord
+from gateway.core.ids import ulid
+from gateway.http import guard
+from gateway.http.answers import JSON, error_reply, gateway_headers
+from gateway.protocol import openai
+
+log = logging.getLogger("farthing.http")
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """`max_body_bytes` of a request; `body_idle_s`, the longest silence while it arrives."""
+
+    max_body_bytes: int = 64 << 20
+    body_idle_s: float = 15.0
+
+
+class Edge:
+    """The ASGI application for all API paths."""
+
+    def __init__(
+        self,
+        pipeline: Next,
+        *,
+        list_models: Callable[[list[tuple[bytes, bytes]]], list[str]],
+        emit: Callable[[RequestRecord], None],
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        self._pipeline = pipeline
+        self._list_models = list_models
+        self._emit = emit
+        self._monotonic = clock.monotonic
+        self._wall = clock.wall
+        self._limits = limits
+        self.in_flight = 0
+
+    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """One HTTP request."""
+        started = self._monotonic()
+        exchange = Exchange(ulid(wall := self._wall()), _unparsed(scope), started, wall)
+        task = asyncio.current_task()
+        connection: Any = scope.get("farthing.connection")
+        gone = _Gone(task)
+        if connection is not None:
+            connection.on_lost = gone
+        self.in_flight += 1
+        try:
+            reply = await self._answer(exchange, scope, receive, arrived=_arrived(connection))
+            await self._send(exchange, reply, send)
+        except asyncio.CancelledError:
+            _left(exchange)
+            if not gone.lost:
+                raise
+            assert task is not None
+            task.uncancel()
+        except guard.ClientGone:
+            _left(exchange)
+        finally:
+            self.in_flight -= 1
+            if connection is not None:
+                connection.on_lost = None
+            self._emit(exchange.record(self._monotonic()))
+
+    async def _answer(self, exchange: Exchange, scope: HTTPScope, receive: Receive, *, arrived: bool) -> Reply:
+        try:
+            exchange.call = await self._read(scope, receive, arrived=arrived)
+            if exchange.call.path == "/v1/models" or exchange.call.path.startswith("/v1/models/"):
+                return self._models(exchange)
+            return await self._pipeline(exchange)
+        except GatewayError as error:
+            exchange.outcome = "upstream_error" if isinstance(error, UpstreamError) else "client_error"
+            exchange.error = error.code or error.type
+            return error_reply(error, exchange.call.dialect)
+        except guard.ClientGone:
+            raise
+        except Exception:
+            log.exception("request %s failed inside the gateway", exchange.id)
+            exchange.outcome = "internal_error"
+            exchange.error = "internal_error"
+            ours = InternalError(f"The gateway failed on this request; its log has the details ({exchange.id}).")
+            return error_reply(ours, exchange.call.dialect)
+
+    async def _read(self, scope: HTTPScope, receive: Receive, *, arrived: bool) -> Call:
+        headers = list(scope["headers"])
+        guard.check_headers(headers)
+        method = scope["method"]
+        raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+        path = guard.api_path(raw_path)
+        limits = self._limits
+        body = await guard.read_body(receive, headers, limits.max_body_bytes, limits.body_idle_s, arrived=arrived)
+        endpoint = openai.ENDPOINTS.get(path)
+        query = scope["query_string"]
+        if endpoint is not None and method == "POST":
+            return openai.parse_call(endpoint, method, path, query, headers, body)
+        return openai.parse_other(method, path, query, headers, body)
+
+    def _models(self, exchange: Exchange) -> Reply:
+        names = self._list_models(exchange.call.headers)
+        created = int(exchange.started_wall)
+        rows = [{"id": name, "object": "model", "created": created, "owned_by": "farthing"} for name in names]
+        wanted = exchange.call.path.removeprefix("/v1/models").removeprefix("/")
+        if not wanted:
+            return Reply(200, [JSON], msgspec.json.encode({"object": "list", "data": rows}))
+        for row in rows:
+            if row["id"] == wanted:
+                return Reply(200, [JSON], msgspec.json.encode(row))
+        raise NotFound(f"The model `{wanted}` does not exist or you do not have access to it.", param="model")
+
+    async def _send(self, exchange: Exchange, reply: Reply, send: Send) -> None:
+        exchange.status = reply.status
+        exchange.ttft_s = self._monotonic() - exchange.started
+        headers = [*reply.headers, *gateway_headers(exchange)]
+        if reply.stream is None:
+            headers.append((b"content-length", b"%d" % len(reply.body)))
+            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            body = b"" if exchange.call.method == "HEAD" else reply.body
+            await send({"type": "http.response.body", "body": body, "more_body": False})
+            return
+        stream = reply.stream
+        try:
+            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            async for chunk in stream:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        finally:
+            await stream.aclose()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _Gone:
+    """What a lost connection calls: remembers it and cancels the request's task."""
+
+    __slots__ = ("lost", "task")
+
+    def __init__(self, task: "asyncio.Task[Any] | None") -> None:
+        self.task = task
+        self.lost = False
+
+    def __call__(self) -> None:
+        self.lost = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+def _left(exchange: Exchange) -> None:
+    if exchange.outcome is None:
+        exchange.outcome = "client_disconnect"
+        exchange.error = "client_disconnect"
+    exchange.status = exchange.status or 499
+
+
+def _arrived(connection: Any) -> bool:
+    return connection is not None and not connection.cycle.more_body
+
+
+def _unparsed(scope: HTTPScope) -> Call:
+    """What is known of a request before it is read; errors until then are answered by it."""
+    path = scope["path"]
+    dialect: Dialect = "anthropic" if path.startswith(("/v1/messages", "/messages")) else "openai"
+    return Call("other", dialect, scope["method"], path[:256], b"", list(scope["headers"]), b"")

@@ -1,0 +1,36 @@
+"""The stages of a request, in order. Read this first.
+
+    http -> authenticate -> resolve -> [cache -> route -> reserve -> compress -> ...] -> dispatch
+
+A stage is an async callable `(exchange, call_next) -> Reply`: it may answer by itself, refuse by raising a
+`GatewayError`, or await `call_next(exchange)` and look at the reply on its way back. Stages decide; the last one
+talks to upstreams. What each does when its own dependency is down stands in its docstring (open or closed).
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.core.exchange import Exchange, Next, Reply
+
+
+class Stage(Protocol):
+    """One step of the pipeline."""
+
+    async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
+        """Answer, refuse, or pass on."""
+        ...
+
+
+def compose(stages: Sequence[Stage], last: Next) -> Next:
+    """The stages as one callable; the first stage is the outermost."""
+    composed = last
+    for stage in reversed(stages):
+        composed = _bind(stage, composed)
+    return composed
+
+
+def _bind(stage: Stage, call_next: Next) -> Next:
+    async def step(exchange: Exchange) -> Reply:
+        return await stage(exchange, call_next)
+
+    return step

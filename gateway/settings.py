@@ -1,0 +1,72 @@
+"""Process plumbing: where to listen, where the policies are, how loud to be. The only reader of the environment.
+
+What requests do is policy (YAML), never a setting. Every setting is `FARTHING_<NAME>`; unknown ones are refused,
+so that a misspelt variable is not silently ignored.
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "FARTHING_"
+
+
+class SettingsError(Exception):
+    """The environment or the command line asks for what cannot be; the message says what to do."""
+
+
+class Settings(BaseSettings):
+    """Read from the environment; the command line overrides."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(4000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    policies: Path = Field(Path("routing_policies"), description="Directory of the policy YAML files.")
+    reload_interval_s: float = Field(1.0, gt=0, description="How often the policy files are looked at.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    access_log: bool = Field(False, description="One log line per request (never with prompts).")
+    max_body_mib: int = Field(64, ge=1, le=1024, description="Largest request body.")
+    graceful_shutdown_s: int = Field(30, ge=0, description="How long open streams may go on after SIGTERM.")
+    otlp_endpoint: str | None = Field(None, description="OTLP/HTTP collector, e.g. http://otel-collector:4318.")
+    otlp_headers: str = Field("", description="Headers for the collector: name=value,name=value.")
+    discover: bool = Field(True, description="Look for API keys and local servers when no policy names a target.")
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.lower() not in ("debug", "info", "warning", "error"):
+            raise ValueError("must be debug, info, warning or error")
+        return value.lower()
+
+    @property
+    def loopback(self) -> bool:
+        """Only this machine can reach the gateway."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def load(overrides: Mapping[str, object] | None = None) -> Settings:
+    """The settings; raises `SettingsError` naming each variable that is wrong or unknown."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(k for k in os.environ if k.upper().startswith(PREFIX) and k.upper() not in known)
+    if unknown:
+        raise SettingsError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    try:
+        return Settings(**{k: v for k, v in (overrides or {}).items() if v is not None})  # type: ignore[arg-type]
+    except ValidationError as exc:
+        lines = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in exc.errors()]
+        raise SettingsError("; ".join(lines)) from exc
+
+
+def environment() -> Mapping[str, str]:
+    """The environment for `env:NAME` references and discovery, handed on as an argument."""
+    return os.environ
