@@ -8,6 +8,7 @@ talks to upstreams. What each does when its own dependency is down stands in its
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from gateway.core.exchange import Exchange, Next, Reply
@@ -25,12 +26,5 @@ def compose(stages: Sequence[Stage], last: Next) -> Next:
     """The stages as one callable; the first stage is the outermost."""
     composed = last
     for stage in reversed(stages):
-        composed = _bind(stage, composed)
+        composed = partial(stage, call_next=composed)
     return composed
-
-
-def _bind(stage: Stage, call_next: Next) -> Next:
-    async def step(exchange: Exchange) -> Reply:
-        return await stage(exchange, call_next)
-
-    return step

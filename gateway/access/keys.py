@@ -13,19 +13,18 @@ from gateway.core.exchange import Exchange, Identity, Next, Reply
 OPEN = Identity(tenant="default", key="open")
 
 
-def bearer(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+def bearer(headers: Mapping[bytes, bytes]) -> bytes | None:
     """The credential of a request: `Authorization: Bearer`, else `x-api-key`, else Azure's `api-key`."""
-    found = None
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, token = value.partition(b" ")
-            return token.strip() if scheme.lower() == b"bearer" else None
-        if name in (b"x-api-key", b"api-key"):
-            found = value.strip()
-    return found
+    value = headers.get(b"authorization")
+    if value is None:
+        value = headers.get(b"x-api-key") or headers.get(b"api-key")
+        return value.strip() if value else None
+    if value[:7].lower() != b"bearer ":
+        return None
+    return value[7:].strip()
 
 
-def identify(keys: Mapping[str, Identity], headers: list[tuple[bytes, bytes]]) -> Identity:
+def identify(keys: Mapping[str, Identity], headers: Mapping[bytes, bytes]) -> Identity:
     """The caller's identity; raises `Unauthorized`. `keys` maps SHA-256 hex digests to identities."""
     if not keys:
         return OPEN
@@ -50,5 +49,5 @@ class Authenticate:
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
         """401 or the next stage."""
-        exchange.identity = identify(self._keys(), exchange.call.headers)
+        exchange.identity = identify(self._keys(), exchange.call.index)
         return await call_next(exchange)

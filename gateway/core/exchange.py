@@ -53,9 +53,11 @@ class Call(msgspec.Struct, frozen=True):
     wants_usage: bool = False
     n: int = 1
     max_tokens: int | None = None
+    index: dict[bytes, bytes] = {}
+    """The headers by name; of a repeated one, the last."""
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one answer in disjoint classes (except `reasoning`: the part of `output` that was thought).
 
     input = uncached_input + cache_read + cache_write_5m + cache_write_1h.
@@ -75,7 +77,7 @@ class Usage(msgspec.Struct, frozen=True):
         return self.uncached_input + self.cache_read + self.cache_write_5m + self.cache_write_1h
 
 
-class Deadlines(msgspec.Struct, frozen=True):
+class Deadlines(msgspec.Struct, frozen=True, gc=False):
     """Seconds. `first_token` holds for streams; an answer that is not streamed has `total` only.
 
     `idle` is the longest silence between two chunks of a stream.
@@ -87,7 +89,7 @@ class Deadlines(msgspec.Struct, frozen=True):
     total_s: float = 600.0
 
 
-class Retries(msgspec.Struct, frozen=True):
+class Retries(msgspec.Struct, frozen=True, gc=False):
     """`attempts` is the most tries per target, the first included; `budget` the share of retries in all calls."""
 
     attempts: int = 2
@@ -279,10 +281,8 @@ class Exchange:
 
     def header(self, name: bytes) -> str | None:
         """A request header by its lower-case name, decoded as Latin-1."""
-        for key, value in self.call.headers:
-            if key == name:
-                return value.decode("latin-1")
-        return None
+        value = self.call.index.get(name)
+        return None if value is None else value.decode("latin-1")
 
     def record(self, now: float) -> RequestRecord:
         """The finished record; `now` is monotonic and ends the request."""
@@ -290,38 +290,38 @@ class Exchange:
         waited = 0.0
         for attempt in self.attempts:
             waited += attempt.duration_s
-        return RequestRecord(
-            request_id=self.id,
-            started_s=self.started_wall,
-            tenant=identity.tenant if identity else "",
-            key=identity.key if identity else "",
-            dialect=call.dialect,
-            endpoint=call.endpoint,
-            path=call.path,
-            policy=self.policy,
-            route=self.plan.route if self.plan else "",
-            requested_model=call.model or "",
-            target=self.target,
-            provider=self.provider,
-            model=self.model,
-            stream=call.stream,
-            status=self.status,
-            outcome=self.outcome or "ok",
-            error=self.error,
-            attempts=tuple(self.attempts),
-            usage=self.usage,
-            cost_micro_usd=self.cost_micro_usd,
-            cache=self.cache,
-            ttft_s=self.ttft_s,
-            duration_s=duration,
-            overhead_s=max(0.0, duration - waited),
-            queue_s=self.queue_s,
-            finish_reasons=self.finish_reasons,
-            response_id=self.response_id,
-            upstream_request_id=self.upstream_request_id,
-            session=self.header(b"x-farthing-session"),
-            traceparent=self.header(b"traceparent"),
-            max_tokens=call.max_tokens,
+        return RequestRecord(  # positional, in the order of the fields: it is built once per request
+            self.id,
+            self.started_wall,
+            identity.tenant if identity else "",
+            identity.key if identity else "",
+            call.dialect,
+            call.endpoint,
+            call.path,
+            self.policy,
+            self.plan.route if self.plan else "",
+            call.model or "",
+            self.target,
+            self.provider,
+            self.model,
+            call.stream,
+            self.status,
+            self.outcome or "ok",
+            self.error,
+            tuple(self.attempts),
+            self.usage,
+            self.cost_micro_usd,
+            self.cache,
+            self.ttft_s,
+            duration,
+            max(0.0, duration - waited),
+            self.queue_s,
+            self.finish_reasons,
+            self.response_id,
+            self.upstream_request_id,
+            self.header(b"x-farthing-session"),
+            self.header(b"traceparent"),
+            call.max_tokens,
         )
 
 

@@ -1,13 +1,11 @@
-"""Request ids: ULIDs (48 bits of milliseconds, 80 random bits), sortable by time; never the upstream's."""
+"""Request ids: UUIDv7 (RFC 9562) as 32 hex digits: sortable by time, ours and never the upstream's."""
 
-import os
+from collections.abc import Callable
 
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_VERSION_AND_VARIANT = 7 << 76 | 2 << 62
+_RANDOM_MASK = (1 << 80) - 1 ^ (15 << 76 | 3 << 62)
 
 
-def ulid(wall_s: float, entropy: bytes | None = None) -> str:
-    """26 Crockford base-32 characters. `entropy` is 10 bytes; `None` draws them from the system."""
-    value = int(wall_s * 1000) << 80 | int.from_bytes(entropy or os.urandom(10), "big")
-    pairs = _PAIRS
-    return "".join([pairs[value >> shift & 1023] for shift in range(120, -1, -10)])
+def uuid7(wall_s: float, getrandbits: Callable[[int], int]) -> str:
+    """A new id for the time `wall_s`; `getrandbits(80)` gives the random part (ids are unique, not secret)."""
+    return f"{int(wall_s * 1000) << 80 | getrandbits(80) & _RANDOM_MASK | _VERSION_AND_VARIANT:032x}"

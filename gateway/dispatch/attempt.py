@@ -60,7 +60,7 @@ class Running:
     def first_byte(self, now: float) -> None:
         """A good answer has begun."""
         self.ttft_s = now - self.started
-        self._breaker.on_first_byte(now, self._permit)
+        self._breaker.on_first_byte(self._permit)
 
     def answered(self, now: float, usage: Usage | None, model: str) -> None:
         """The answer is complete."""

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import ssl
 import zlib
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -68,7 +68,7 @@ class _Connection(asyncio.Protocol):
         self.chunks: list[bytes] = []
         self.buffered = 0
         self.paused = False
-        self.head_done = self.complete = self.touched = False
+        self.head_done = self.complete = self.touched = self.keep_alive = False
         self.error: UpstreamError | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.busy = True
@@ -130,7 +130,7 @@ class _Connection(asyncio.Protocol):
         if not self.busy:
             return
         self.timer.cancel()
-        if self.complete and not self.closed and not self.no_body and self.parser.should_keep_alive():
+        if self.complete and not self.closed and not self.no_body and self.keep_alive:
             self.busy = False
             self.reused = True
             self.idle_since = self.loop.time()
@@ -143,8 +143,7 @@ class _Connection(asyncio.Protocol):
     # -- asyncio.Protocol -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its bases
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:  # bytes that nobody asked for: the connection cannot be trusted
@@ -213,6 +212,7 @@ class _Connection(asyncio.Protocol):
             self.headers = []
             self.framed = False
             return
+        self.keep_alive = self.parser.should_keep_alive()  # true only while the message ends
         self.complete = True
         self.wake()
 
@@ -338,6 +338,7 @@ class HttpClient:
     def __init__(self, ssl_context: ssl.SSLContext | None = None) -> None:
         self._ssl = ssl_context
         self._origins: dict[str, Origin] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def origin(self, url: str) -> Origin:
         """The `Origin` of a base URL, shared by all who use the same one."""
@@ -362,7 +363,9 @@ class HttpClient:
         section 9.3.1): the request is sent once more, on a new connection. Raises `UpstreamUnreachable`,
         `UpstreamTimeout` (phase `connect`, `first_token` or `total`) or `UpstreamBroken`.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         total_at = loop.time() + total_s
         conn = self._pooled(origin, loop)
         while True:

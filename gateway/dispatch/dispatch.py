@@ -26,7 +26,7 @@ from gateway.dispatch.breaker import BreakerRegistry
 from gateway.dispatch.codec import Codec, codec_for, estimate, upstream_model
 from gateway.dispatch.relay import relay
 from gateway.dispatch.retry import AttemptOutcome, Failover, GiveUp, RetryBudget, Step, Wait
-from gateway.dispatch.upstream import Headers, Response, Upstreams, relayed_headers
+from gateway.dispatch.upstream import Headers, Response, Upstreams, relayed_headers, request_id
 from gateway.pool.balance import PoolState, Replica
 from gateway.pool.registry import PoolRegistry
 
@@ -184,7 +184,7 @@ class Dispatcher:
         decoded = codec.answer(call, run.target, body)
         exchange.response_id = decoded.id
         exchange.finish_reasons = decoded.finish_reasons
-        exchange.upstream_request_id = _request_id(response)
+        exchange.upstream_request_id = request_id(response.headers)
         run.answered(self._monotonic(), decoded.usage, decoded.model or exchange.model)
         return Reply(response.status, relayed_headers(response.headers), decoded.body)
 
@@ -205,7 +205,7 @@ class Dispatcher:
                 return self._error_event(run, stream.error)
             if not data and stream.truncated:
                 raise UpstreamBroken("The upstream closed the stream before its first event.")
-        exchange.upstream_request_id = _request_id(response)
+        exchange.upstream_request_id = request_id(response.headers)
         run.first_byte(self._monotonic())
         headers = [*relayed_headers(response.headers), *_SSE_HEADERS]
         return Reply(response.status, headers, stream=relay(exchange, run, response, stream, first, self._monotonic))
@@ -219,9 +219,12 @@ class Dispatcher:
 
     def _error_event(self, run: Running, payload: bytes) -> Failure:
         """An error in place of the first event: the status was 200, the caller must not see that."""
-        verdict = verdicts.classify(502, None, payload)
+        status = verdicts.event_status(payload)
+        verdict = verdicts.classify(status, None, payload)
         run.failed(self._monotonic(), verdict, "error_event")
-        return Failure(AttemptOutcome(verdict), Reply(502, list(_JSON), payload))
+        if verdict.masked is not None:
+            return Failure(AttemptOutcome(verdict), _masked(verdict.masked, run.target, status))
+        return Failure(AttemptOutcome(verdict), Reply(status, list(_JSON), payload))
 
     async def _refused(self, exchange: Exchange, run: Running, codec: Codec, response: Response) -> Failure:
         body = await response.read(MAX_ERROR_BYTES)
@@ -231,7 +234,7 @@ class Dispatcher:
             _text(response.header(b"retry-after")), _text(response.header(b"retry-after-ms")), self._wall()
         )
         run.failed(self._monotonic(), verdict, f"status_{status}", after_s)
-        exchange.upstream_request_id = _request_id(response)
+        exchange.upstream_request_id = request_id(response.headers)
         outcome = AttemptOutcome(verdict, after_s)
         if verdict.masked is not None:
             return Failure(outcome, _masked(verdict.masked, run.target, status))
@@ -244,7 +247,9 @@ def _masked(code: str, target: Target, status: int) -> UpstreamError:
         "upstream_quota_exceeded": "says that the gateway's account is out of credit",
         "upstream_broken": "answered with a redirect, which is not followed",
     }.get(code, "failed")
-    return UpstreamError(f"The upstream of target {target.name!r} {what} (status {status}).", code=code)
+    error = UpstreamError(f"The upstream of target {target.name!r} {what} (status {status}).", code=code)
+    error.retryable = False
+    return error
 
 
 def _relayed_error(codec: Codec, status: int, headers: Headers, body: bytes) -> Reply:
@@ -259,10 +264,6 @@ def _relayed_error(codec: Codec, status: int, headers: Headers, body: bytes) -> 
         kind = "invalid_request_error" if status < 500 else "upstream_error"
         body = error_body(f"The upstream answered {status} {phrase}.", kind, None, f"upstream_{status}")
     return Reply(status, [*kept, *_JSON], codec.error(status, body))
-
-
-def _request_id(response: Response) -> str | None:
-    return _text(response.header(b"x-request-id") or response.header(b"request-id"))
 
 
 def _text(value: bytes | None) -> str | None:

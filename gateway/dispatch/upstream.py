@@ -76,12 +76,13 @@ class Wire:
             b"x-request-id: ",
             request_id.encode(),
         ]
-        kind = b"application/json"
-        for name, value in call.headers:
-            if name in _FORWARDED and name not in self._static_names:
-                head += (b"\r\n", name, b": ", value)
-            elif name == b"content-type" and call.endpoint == "other":
-                kind = value
+        index = call.index
+        if not _FORWARDED.isdisjoint(index):
+            for name in _FORWARDED & index.keys() - self._static_names:
+                head += (b"\r\n", name, b": ", index[name])
+        kind = (
+            b"application/json" if call.endpoint != "other" else index.get(b"content-type", b"application/octet-stream")
+        )
         if body or call.method in ("POST", "PUT", "PATCH"):
             head.append(b"\r\ncontent-type: %b\r\ncontent-length: %d" % (kind, len(body)))
         head += (b"\r\n\r\n", body)
@@ -132,3 +133,11 @@ class Upstreams:
 def relayed_headers(headers: Headers) -> Headers:
     """The upstream's headers that the caller sees, its Retry-After and rate limits among them."""
     return [pair for pair in headers if pair[0] not in _NOT_RELAYED]
+
+
+def request_id(headers: Headers) -> str | None:
+    """The upstream's own id of a call, for its support desk; it reaches the caller under a name of ours."""
+    for name, value in headers:
+        if name in (b"x-request-id", b"request-id"):
+            return value.decode("latin-1")
+    return None

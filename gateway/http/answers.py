@@ -38,41 +38,31 @@ def error_reply(error: GatewayError, dialect: Dialect) -> Reply:
     return Reply(error.status, headers, body)
 
 
-def gateway_headers(exchange: Exchange) -> list[tuple[bytes, bytes]]:
-    """`x-request-id` and `x-farthing-*`. A stream carries its cost at its end."""
+def gateway_headers(exchange: Exchange) -> bytes:
+    """`x-request-id` and `x-farthing-*` as header lines. A stream carries its cost at its end."""
     plan = exchange.plan
-    id_ = exchange.id.encode()
-    headers = [
-        (b"x-request-id", id_),
-        (b"x-farthing-request-id", id_),
-        (b"x-farthing-attempts", b"%d" % exchange.tries),
-        *_decided(
-            exchange.target,
-            exchange.model,
-            "; ".join(plan.reasons) if plan else "",
-            exchange.policy,
-            exchange.cache,
-        ),
-    ]
+    id_ = exchange.id
+    lines = f"x-request-id: {id_}\r\nx-farthing-request-id: {id_}\r\nx-farthing-attempts: {exchange.tries}\r\n"
     if not exchange.call.stream and exchange.attempts:
-        headers.append((b"x-farthing-cost-usd", usd(exchange.cost_micro_usd).encode()))
+        lines += f"x-farthing-cost-usd: {usd(exchange.cost_micro_usd)}\r\n"
     if exchange.upstream_request_id is not None:
-        headers.append((b"x-farthing-upstream-request-id", _value(exchange.upstream_request_id)))
-    return headers
+        lines += f"x-farthing-upstream-request-id: {_value(exchange.upstream_request_id)}\r\n"
+    reasons = plan.reasons if plan is not None else ()
+    return lines.encode() + _decided(exchange.target, exchange.model, reasons, exchange.policy, exchange.cache)
 
 
 @lru_cache(maxsize=4096)
-def _decided(target: str, model: str, route: str, policy: str, cache: str) -> tuple[tuple[bytes, bytes], ...]:
+def _decided(target: str, model: str, reasons: tuple[str, ...], policy: str, cache: str) -> bytes:
     pairs = (
-        (b"x-farthing-model", model),
-        (b"x-farthing-target", target),
-        (b"x-farthing-route", route),
-        (b"x-farthing-cache", cache),
-        (b"x-farthing-policy", policy),
+        ("x-farthing-model", model),
+        ("x-farthing-target", target),
+        ("x-farthing-route", "; ".join(reasons)),
+        ("x-farthing-cache", cache),
+        ("x-farthing-policy", policy),
     )
-    return tuple([(name, _value(value)) for name, value in pairs if value])
+    return "".join([f"{name}: {_value(value)}\r\n" for name, value in pairs if value]).encode()
 
 
-def _value(text: str) -> bytes:
+def _value(text: str) -> str:
     """A header value: printable ASCII, whatever a caller or an upstream put into a name."""
-    return "".join([c if " " <= c <= "~" else "?" for c in text[:256]]).encode("ascii")
+    return "".join([c if " " <= c <= "~" else "?" for c in text[:256]])

@@ -10,14 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from litestar.types import HTTPScope, Receive, Send
+from litestar.types import HTTPScope, Receive
 
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError, InternalError, NotFound, UpstreamError
 from gateway.core.exchange import Call, Dialect, Exchange, Next, Reply, RequestRecord
-from gateway.core.ids import ulid
+from gateway.core.ids import uuid7
 from gateway.http import guard
 from gateway.http.answers import JSON, error_reply, gateway_headers
+from gateway.http.server import Writer
 from gateway.protocol import openai
 
 log = logging.getLogger("farthing.http")
@@ -37,9 +38,10 @@ class Edge:
         self,
         pipeline: Next,
         *,
-        list_models: Callable[[list[tuple[bytes, bytes]]], list[str]],
+        list_models: Callable[[dict[bytes, bytes]], list[str]],
         emit: Callable[[RequestRecord], None],
         clock: Clock,
+        getrandbits: Callable[[int], int],
         limits: Limits,
     ) -> None:
         self._pipeline = pipeline
@@ -47,22 +49,21 @@ class Edge:
         self._emit = emit
         self._monotonic = clock.monotonic
         self._wall = clock.wall
+        self._bits = getrandbits
         self._limits = limits
         self.in_flight = 0
 
-    async def __call__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """One HTTP request."""
+    async def __call__(self, scope: HTTPScope, receive: Receive) -> None:
+        """One HTTP request, on a connection of `GuardedProtocol`."""
         started = self._monotonic()
-        exchange = Exchange(ulid(wall := self._wall()), _unparsed(scope), started, wall)
-        task = asyncio.current_task()
-        connection: Any = scope.get("farthing.connection")
-        gone = _Gone(task)
-        if connection is not None:
-            connection.on_lost = gone
+        exchange = Exchange(uuid7(wall := self._wall(), self._bits), _unparsed(scope), started, wall)
+        writer: Writer = scope["farthing.writer"]  # type: ignore[typeddict-item]
+        task = asyncio.current_task(writer.connection.loop)
+        gone = writer.connection.on_lost = _Gone(task)
         self.in_flight += 1
         try:
-            reply = await self._answer(exchange, scope, receive, arrived=_arrived(connection))
-            await self._send(exchange, reply, send)
+            reply = await self._answer(exchange, scope, receive, arrived=writer.body_arrived)
+            await self._send(exchange, reply, writer)
         except asyncio.CancelledError:
             _left(exchange)
             if not gone.lost:
@@ -73,8 +74,7 @@ class Edge:
             _left(exchange)
         finally:
             self.in_flight -= 1
-            if connection is not None:
-                connection.on_lost = None
+            writer.connection.on_lost = None
             self._emit(exchange.record(self._monotonic()))
 
     async def _answer(self, exchange: Exchange, scope: HTTPScope, receive: Receive, *, arrived: bool) -> Reply:
@@ -98,20 +98,20 @@ class Edge:
 
     async def _read(self, scope: HTTPScope, receive: Receive, *, arrived: bool) -> Call:
         headers = list(scope["headers"])
-        guard.check_headers(headers)
+        index = guard.index_headers(headers)
         method = scope["method"]
         raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
         path = guard.api_path(raw_path)
         limits = self._limits
-        body = await guard.read_body(receive, headers, limits.max_body_bytes, limits.body_idle_s, arrived=arrived)
+        body = await guard.read_body(receive, index, limits.max_body_bytes, limits.body_idle_s, arrived=arrived)
         endpoint = openai.ENDPOINTS.get(path)
         query = scope["query_string"]
         if endpoint is not None and method == "POST":
-            return openai.parse_call(endpoint, method, path, query, headers, body)
-        return openai.parse_other(method, path, query, headers, body)
+            return openai.parse_call(endpoint, method, path, query, headers, index, body)
+        return openai.parse_other(method, path, query, headers, index, body)
 
     def _models(self, exchange: Exchange) -> Reply:
-        names = self._list_models(exchange.call.headers)
+        names = self._list_models(exchange.call.index)
         created = int(exchange.started_wall)
         rows = [{"id": name, "object": "model", "created": created, "owned_by": "farthing"} for name in names]
         wanted = exchange.call.path.removeprefix("/v1/models").removeprefix("/")
@@ -122,24 +122,28 @@ class Edge:
                 return Reply(200, [JSON], msgspec.json.encode(row))
         raise NotFound(f"The model `{wanted}` does not exist or you do not have access to it.", param="model")
 
-    async def _send(self, exchange: Exchange, reply: Reply, send: Send) -> None:
+    async def _send(self, exchange: Exchange, reply: Reply, writer: Writer) -> None:
         exchange.status = reply.status
         exchange.ttft_s = self._monotonic() - exchange.started
-        headers = [*reply.headers, *gateway_headers(exchange)]
-        if reply.stream is None:
-            headers.append((b"content-length", b"%d" % len(reply.body)))
-            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-            body = b"" if exchange.call.method == "HEAD" else reply.body
-            await send({"type": "http.response.body", "body": body, "more_body": False})
-            return
+        headers, ours = reply.headers, gateway_headers(exchange)
         stream = reply.stream
+        if stream is None:
+            writer.respond(reply.status, headers, ours, reply.body, head_only=exchange.call.method == "HEAD")
+            return
         try:
-            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            writer.begin(reply.status, headers, ours, await anext(stream, b""))
             async for chunk in stream:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await writer.write(chunk)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("request %s failed inside the gateway while it was streamed", exchange.id)
+            exchange.outcome = exchange.error = "internal_error"
+            writer.abort()
+            return
         finally:
             await stream.aclose()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        writer.end()
 
 
 class _Gone:
@@ -164,12 +168,8 @@ def _left(exchange: Exchange) -> None:
     exchange.status = exchange.status or 499
 
 
-def _arrived(connection: Any) -> bool:
-    return connection is not None and not connection.cycle.more_body
-
-
 def _unparsed(scope: HTTPScope) -> Call:
     """What is known of a request before it is read; errors until then are answered by it."""
     path = scope["path"]
     dialect: Dialect = "anthropic" if path.startswith(("/v1/messages", "/messages")) else "openai"
-    return Call("other", dialect, scope["method"], path[:256], b"", list(scope["headers"]), b"")
+    return Call("other", dialect, scope["method"], path[:256], b"", [], b"")

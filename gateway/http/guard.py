@@ -5,10 +5,11 @@ Pure but for `read_body`. Decisions are taken on the raw path as it came, never 
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from gateway.core.errors import BadRequest, ClientError, NotFound, TooLarge
+from gateway.protocol.openai import ENDPOINTS
 
 Receive = Callable[[], Awaitable[Any]]
 Headers = list[tuple[bytes, bytes]]
@@ -19,6 +20,8 @@ _OPENAI_ROOTS = frozenset(
     b"images messages models moderations organization realtime rerank responses score threads uploads "
     b"vector_stores videos".split()
 )
+
+_COMMON = {path.encode(): path for path in ENDPOINTS}
 
 
 class ClientGone(Exception):
@@ -32,20 +35,22 @@ class BodyTimeout(ClientError):
     code = "request_timeout"
 
 
-def check_headers(headers: Headers) -> None:
-    """Raises `BadRequest` unless there is exactly one Host header and no line break hides in a value."""
-    hosts = 0
-    for name, value in headers:
-        if name == b"host":
-            hosts += 1
-        elif b"\r" in value or b"\n" in value or b"\0" in value:
-            raise BadRequest(f"The header {name[:64]!r} holds a control character.", code="invalid_header")
-    if hosts != 1:
+def index_headers(headers: Headers) -> dict[bytes, bytes]:
+    """The headers by name; raises `BadRequest` unless there is exactly one Host header.
+
+    Control characters in values were refused by the HTTP parser.
+    """
+    index = dict(headers)
+    if b"host" not in index or (len(index) != len(headers) and sum([name == b"host" for name, _ in headers]) != 1):
         raise BadRequest("A request must have exactly one Host header.", code="invalid_host")
+    return index
 
 
 def api_path(raw_path: bytes) -> str:
     """The path with its `/v1` prefix (added to bare OpenAI paths); raises `NotFound` for all others."""
+    known = _COMMON.get(raw_path)
+    if known is not None:
+        return known
     path = raw_path.rstrip(b"/") if len(raw_path) > 1 else raw_path
     segments = path.split(b"/")
     if _NORMAL_PATH.fullmatch(path) and not any(s in (b".", b"..") for s in segments):
@@ -56,7 +61,9 @@ def api_path(raw_path: bytes) -> str:
     raise NotFound(f"Unknown request URL: {raw_path[:200].decode('ascii', 'replace')}.", code="unknown_url")
 
 
-async def read_body(receive: Receive, headers: Headers, limit: int, idle_s: float, *, arrived: bool) -> bytes:
+async def read_body(
+    receive: Receive, index: Mapping[bytes, bytes], limit: int, idle_s: float, *, arrived: bool
+) -> bytes:
     """The whole body; raises `TooLarge`, `BodyTimeout` after `idle_s` without a byte, or `ClientGone`.
 
     `arrived` says that the server holds the whole body already, so that no deadline need be set.
@@ -67,9 +74,8 @@ async def read_body(receive: Receive, headers: Headers, limit: int, idle_s: floa
         if len(body) > limit:
             raise _too_large(limit)
         return body
-    for name, value in headers:
-        if name == b"content-length" and int(value) > limit:
-            raise _too_large(limit)
+    if int(index.get(b"content-length", b"0")) > limit:
+        raise _too_large(limit)
     whole = bytearray(body)
     while message["more_body"]:
         message = await _next_message(receive, idle_s)

@@ -27,7 +27,13 @@ MAX_MALFORMED_EVENTS = 3
 
 
 def parse_call(
-    endpoint: Endpoint, method: str, path: str, query: bytes, headers: list[tuple[bytes, bytes]], raw: bytes
+    endpoint: Endpoint,
+    method: str,
+    path: str,
+    query: bytes,
+    headers: list[tuple[bytes, bytes]],
+    index: dict[bytes, bytes],
+    raw: bytes,
 ) -> Call:
     """A `Call` from a JSON body; raises `BadRequest` where a field that decisions read has a wrong type."""
     doc = rawjson.decode_object(raw)
@@ -35,9 +41,7 @@ def parse_call(
     model = get("model")
     if type(model) is not str or not model:
         if model is None or model == "":
-            raise BadRequest(
-                "You must provide a model parameter.", param="model", code="missing_required_parameter"
-            )
+            raise BadRequest("You must provide a model parameter.", param="model", code="missing_required_parameter")
         raise _wrong_type("model", "a string", model)
     if not model.isprintable() or len(model) > 256:
         raise NotFound(f"The model `{model[:64]!a}` does not exist.", param="model")
@@ -61,21 +65,24 @@ def parse_call(
         _wants_usage(get("stream_options")) if stream else False,
         n or 1,
         _max_tokens(doc),
+        index,
     )
 
 
-_FORM_MODEL = re.compile(
-    rb'form-data; *name="?model"?\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n', re.IGNORECASE
-)
+_FORM_MODEL = re.compile(rb'form-data; *name="?model"?\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n', re.IGNORECASE)
 
 
-def parse_other(method: str, path: str, query: bytes, headers: list[tuple[bytes, bytes]], raw: bytes) -> Call:
+def parse_other(
+    method: str,
+    path: str,
+    query: bytes,
+    headers: list[tuple[bytes, bytes]],
+    index: dict[bytes, bytes],
+    raw: bytes,
+) -> Call:
     """A `Call` for a path that is forwarded as it is: only the model's name is read, from JSON or from a form."""
     dialect: Dialect = "anthropic" if path.startswith("/v1/messages") else "openai"
-    kind = b""
-    for name, value in headers:
-        if name == b"content-type":
-            kind = value.lower()
+    kind = index.get(b"content-type", b"").lower()
     doc = None
     model: object = None
     if raw and b"json" in kind:
@@ -86,7 +93,7 @@ def parse_other(method: str, path: str, query: bytes, headers: list[tuple[bytes,
         model = found[1].decode("utf-8", "replace") if found else None
     if model is not None and (type(model) is not str or not model.isprintable()):
         raise _wrong_type("model", "a string", model)
-    return Call("other", dialect, method, path, query, headers, raw, doc, model)
+    return Call("other", dialect, method, path, query, headers, raw, doc, model, index=index)
 
 
 def _wants_usage(options: Any) -> bool:

@@ -63,9 +63,7 @@ def replace(raw: bytes, edits: Mapping[str, bytes | None]) -> bytes:
         edit = edits.get(key, value)
         if edit is not None:
             parts.append(_encode(key) + b":" + bytes(edit))
-    parts += [
-        _encode(key) + b":" + value for key, value in edits.items() if key not in members and value is not None
-    ]
+    parts += [_encode(key) + b":" + value for key, value in edits.items() if key not in members and value is not None]
     return b"{" + b",".join(parts) + b"}"
 
 

@@ -14,7 +14,7 @@ STREAM = DELTA + STOP + USAGE + openai.DONE
 
 
 def call(body: bytes):
-    return openai.parse_call("chat", "POST", "/v1/chat/completions", b"", [], body)
+    return openai.parse_call("chat", "POST", "/v1/chat/completions", b"", [], {}, body)
 
 
 def relayed(pieces, *, strip=True, echo=None):
@@ -172,5 +172,6 @@ def test_an_answer_that_is_not_json_is_the_upstreams_fault():
 
 def test_the_model_of_a_form_is_found():
     body = b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--x--\r\n'
-    parsed = openai.parse_other("POST", "/v1/audio/transcriptions", b"", [(b"content-type", b"multipart/form-data; boundary=x")], body)
+    kind = {b"content-type": b"multipart/form-data; boundary=x"}
+    parsed = openai.parse_other("POST", "/v1/audio/transcriptions", b"", [], kind, body)
     assert parsed.model == "whisper-1"

@@ -1,0 +1,100 @@
+"""What `farthing policy lint` and `farthing policy schema` print; the command line itself is elsewhere."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TextIO
+
+from gateway.core.errors import PolicyError
+from gateway.policy.compile import compile_policy
+from gateway.policy.document import Document, Entry
+from gateway.policy.lint import HasPrice, lint
+from gateway.policy.load import read_document
+from gateway.policy.models import KeySpec, TargetSpec
+from gateway.policy.problems import Path as Key
+from gateway.policy.problems import PolicyProblems, Problem, in_order
+from gateway.policy.schema import schema_text
+from gateway.policy.secrets import Secrets
+
+_COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m", "info": "\x1b[36m"}
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
+
+
+def lint_command(
+    path: Path,
+    env: Mapping[str, str],
+    has_price: HasPrice,
+    *,
+    strict: bool = False,
+    out: TextIO | None = None,
+) -> int:
+    """Prints everything found in the policy at `path`; returns 1 on errors (with `strict` on warnings too), else 0.
+
+    A secret that is not set here is an info, since a policy is linted where its secrets are not; one that is set
+    is checked.
+    """
+    stream = out or sys.stdout
+    try:
+        problems = _findings(path, env, has_price)
+    except PolicyProblems as exc:
+        problems = list(exc.problems)
+    except PolicyError as exc:
+        stream.write(f"{exc.message}\n")
+        return 1
+    colour = stream.isatty()
+    for problem in problems:
+        stream.write(_line(problem, colour=colour))
+    counts = {severity: sum(problem.severity == severity for problem in problems) for severity in _COLOURS}
+    summary = [f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items() if count]
+    stream.write(f"{path}: {', '.join(summary) or 'no problems'}\n")
+    return 1 if counts["error"] or (strict and counts["warning"]) else 0
+
+
+def schema_command(out: TextIO | None = None) -> int:
+    """Prints the JSON Schema of policy files; returns 0."""
+    (out or sys.stdout).write(schema_text())
+    return 0
+
+
+def _findings(path: Path, env: Mapping[str, str], has_price: HasPrice) -> list[Problem]:
+    document = read_document(path)
+    secrets = Secrets(env, path if path.is_dir() else path.parent)
+    missing: dict[str, str] = {}
+
+    def resolve(reference: str) -> str:
+        try:
+            return secrets(reference)
+        except PolicyError as exc:
+            missing[reference] = exc.message
+            return f"not-set-here:{reference}"
+
+    compile_policy(document, resolve)
+    return in_order([*lint(document, has_price), *_unset(document, missing)])
+
+
+def _unset(document: Document, missing: Mapping[str, str]) -> Iterator[Problem]:
+    for entry, key, reference in _references(document):
+        if reference in missing:
+            yield entry.problem(key, missing[reference], "set it where the gateway runs", "info")
+
+
+def _references(document: Document) -> Iterable[tuple[Entry[KeySpec] | Entry[TargetSpec], Key, str]]:
+    for name, key in document.keys.items():
+        yield document.keys[name], ("secret",), key.spec.secret
+    for target in document.targets.values():
+        if target.spec.api_key:
+            yield target, ("api_key",), target.spec.api_key
+        for header, value in target.spec.headers.items():
+            yield target, ("headers", header), value
+
+
+def _line(problem: Problem, *, colour: bool) -> str:
+    where, severity = problem.where, problem.severity
+    if colour:
+        where = f"{_BOLD}{where}{_PLAIN}"
+        severity_text = f"{_COLOURS[severity]}{severity}{_PLAIN}"
+    else:
+        severity_text = severity
+    key = f"{problem.key}: " if problem.key else ""
+    fix = f"    fix: {problem.fix}\n" if problem.fix else ""
+    return f"{where}: {severity_text}: {key}{problem.message}\n{fix}"

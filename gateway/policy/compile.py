@@ -1,0 +1,232 @@
+"""A checked document into a `Policy`: secrets resolved, settings inherited, every plan built beforehand. Pure.
+
+Secrets come from the `resolve_secret` argument; a reference it cannot resolve is a problem like any other.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from gateway.core.errors import PolicyError
+from gateway.core.exchange import Deadlines, Identity, Plan, Pool, Retries, Target
+from gateway.policy.check import DIRECT
+from gateway.policy.document import Document, Entry
+from gateway.policy.models import (
+    DeadlinesSpec,
+    KeySpec,
+    MatchSpec,
+    PoolSpec,
+    PriceSpec,
+    RetriesSpec,
+    RouteSpec,
+    Spec,
+    TargetSpec,
+)
+from gateway.policy.presets import AUTH_HEADERS, PRESETS
+from gateway.policy.problems import Path, PolicyProblems, Problem
+from gateway.policy.secrets import weakness
+from gateway.policy.table import Arm, Policy, Route, Rule
+
+__all__ = ["Policy", "ResolveSecret", "Route", "compile_policy"]
+
+ResolveSecret = Callable[[str], str]
+"""`env:NAME` or `file:PATH` to the secret itself; raises `PolicyError`."""
+
+
+def compile_policy(document: Document, resolve_secret: ResolveSecret) -> Policy:
+    """The policy of a document that `check` found no error in; raises `PolicyProblems` with every bad secret."""
+    problems: list[Problem] = []
+    vault = _Vault(resolve_secret, problems)
+    keys = _keys(document, vault)
+    pools = {name: _pool(entry) for name, entry in document.pools.items()}
+    headers = {name: _headers(entry, vault) for name, entry in document.targets.items()}
+    if problems:
+        raise PolicyProblems(problems)
+    targets = {name: _target(entry, document, pools, headers[name]) for name, entry in document.targets.items()}
+    routes = [_route(entry.spec, targets) for entry in document.routes]
+    direct = _direct_routes(targets) if document.default.direct_targets else {}
+    return Policy(_hash(document), targets, pools, keys, routes, direct)
+
+
+class _Vault:
+    """Resolves references and writes down what went wrong, without the secret."""
+
+    def __init__(self, resolve: ResolveSecret, problems: list[Problem]) -> None:
+        self.resolve = resolve
+        self.problems = problems
+
+    def get(self, entry: Entry[Any], at: Path, reference: str) -> str | None:
+        try:
+            secret = self.resolve(reference)
+        except PolicyError as exc:
+            self.problems.append(entry.problem(at, exc.message, "set it, or remove the entry"))
+            return None
+        if not secret or not secret.isascii() or not secret.isprintable() or secret != secret.strip():
+            message = f"{reference} holds no usable secret"
+            self.problems.append(entry.problem(at, message, "store one line of plain ASCII without spaces around it"))
+            return None
+        return secret
+
+
+def _keys(document: Document, vault: _Vault) -> dict[str, Identity]:
+    keys: dict[str, Identity] = {}
+    for name, entry in document.keys.items():
+        spec: KeySpec = entry.spec
+        secret = vault.get(entry, ("secret",), spec.secret)
+        if secret is None:
+            continue
+        weak = weakness(secret)
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        if weak:
+            fix = "generate one: python -c \"import secrets; print('sk-' + secrets.token_urlsafe(32))\""
+            vault.problems.append(entry.problem(("secret",), weak, fix))
+        elif digest in keys:
+            message = f"the same secret as key {keys[digest].key!r}"
+            vault.problems.append(entry.problem(("secret",), message, "give each key a secret of its own"))
+        else:
+            keys[digest] = Identity(tenant=spec.tenant, key=name, tags=frozenset(spec.tags))
+    return keys
+
+
+def _pool(entry: Entry[PoolSpec]) -> Pool:
+    spec = entry.spec
+    return Pool(
+        name=entry.name,
+        replicas=tuple(spec.replicas),
+        health_path=spec.health or PRESETS[spec.engine].health,
+        health_interval_s=spec.interval,
+        gpu_hour_usd=spec.gpu_hour_usd,
+        gpus=spec.gpus,
+        input_tokens_per_s=spec.input_tokens_per_s,
+        output_tokens_per_s=spec.output_tokens_per_s,
+    )
+
+
+def _headers(entry: Entry[TargetSpec], vault: _Vault) -> tuple[tuple[str, str], ...]:
+    """Preset headers, then the target's own, then the credential; later ones win."""
+    spec = entry.spec
+    preset = PRESETS[spec.provider or "openai_compatible"]
+    headers = dict(preset.headers)
+    for name, value in spec.headers.items():
+        secret = vault.get(entry, ("headers", name), value) if value.startswith(("env:", "file:")) else value
+        headers[name] = secret or ""
+    auth = spec.auth or preset.auth
+    if spec.api_key is not None and auth != "none":
+        secret = vault.get(entry, ("api_key",), spec.api_key) or ""
+        headers[AUTH_HEADERS[auth]] = f"Bearer {secret}" if auth == "bearer" else secret
+    return tuple(headers.items())
+
+
+def _target(
+    entry: Entry[TargetSpec], document: Document, pools: dict[str, Pool], headers: tuple[tuple[str, str], ...]
+) -> Target:
+    spec = entry.spec
+    preset = PRESETS[spec.provider or "openai_compatible"]
+    pool = pools[spec.pool] if spec.pool else None
+    owned = pool is not None or preset.self_hosted
+    default = document.default
+    return Target(
+        name=entry.name,
+        provider=preset.wire,
+        model=spec.model,
+        base_url=None if pool else spec.base_url or preset.base_url,
+        pool=pool,
+        headers=headers,
+        query=urlencode(spec.query, quote_via=quote),
+        deadlines=_deadlines(spec.deadlines, _deadlines(default.deadlines, Deadlines())),
+        retries=_retries(spec.retries, _retries(default.retries, Retries())),
+        self_hosted=owned if spec.self_hosted is None else spec.self_hosted,
+        price_key=spec.price if isinstance(spec.price, str) else None,
+        options=_options(spec, document),
+    )
+
+
+def _options(spec: TargetSpec, document: Document) -> dict[str, Any]:
+    """Sandbox options as given; else `preset` (whose dialect of the wire format it is) and the inline `price`."""
+    if spec.provider == "sandbox":
+        names = ("size", "latency_ms", "tokens_per_s", "error_rate", "seed")
+        return {name: value for name in names if (value := getattr(spec, name)) is not None}
+    options: dict[str, Any] = {"preset": document.pools[spec.pool].spec.engine if spec.pool else spec.provider}
+    if isinstance(spec.price, PriceSpec):
+        options["price"] = spec.price.model_dump(exclude_none=True)
+    return options
+
+
+def _deadlines(spec: DeadlinesSpec, base: Deadlines) -> Deadlines:
+    """`base` with what `spec` says."""
+    given = {f"{name}_s": value for name, value in spec if value is not None}
+    return msgspec.structs.replace(base, **given) if given else base
+
+
+def _retries(spec: RetriesSpec, base: Retries) -> Retries:
+    """`base` with what `spec` says."""
+    given = {name: value for name, value in spec if value is not None}
+    return msgspec.structs.replace(base, **given) if given else base
+
+
+def _route(spec: RouteSpec, targets: dict[str, Target]) -> Route:
+    def ready(name: str) -> Target:
+        target = targets[name]
+        deadlines = _deadlines(spec.deadlines, target.deadlines)
+        retries = _retries(spec.retries, target.retries)
+        if deadlines is target.deadlines and retries is target.retries:
+            return target
+        return msgspec.structs.replace(target, deadlines=deadlines, retries=retries)
+
+    shares = [(arm.target, arm.weight) for arm in spec.split or ()] or [(spec.target or "", 1.0)]
+    split = "split " + "/".join(f"{weight:g}" for _, weight in shares)
+    arms = []
+    for name, weight in shares:
+        path = tuple(ready(each) for each in dict.fromkeys([name, *spec.fallbacks]))
+        reasons = (f"route={spec.name}", *([split, f"arm={name}"] if len(shares) > 1 else []))
+        arms.append(Arm(weight, Plan(spec.name, path, reasons), Plan(spec.name, path, (*reasons, "sticky=session"))))
+    return Route(spec.name, _rule(spec.match), arms, sticky=any(arm.sticky for arm in spec.split or ()))
+
+
+def _rule(match: MatchSpec) -> Rule:
+    models = match.models
+    return Rule(
+        models=None if models is None else frozenset(model for model in models if "*" not in model),
+        globs=tuple(model for model in models or () if "*" in model),
+        tenants=None if match.tenants is None else frozenset(match.tenants),
+        tags=None if match.tags is None else frozenset(match.tags),
+        headers=tuple((name.encode(), value) for name, value in (match.headers or {}).items()),
+    )
+
+
+def _direct_routes(targets: dict[str, Target]) -> dict[str, Route]:
+    """Implicit routes by the name a caller may use; a target's own name wins over another's `model`."""
+    routes = {}
+    for name, target in targets.items():
+        route = f"{DIRECT}{name}"
+        plan = Plan(route, (target,), (f"route={route}",))
+        routes[name] = Route(route, Rule(), [Arm(1.0, plan, plan)])
+    for name, target in targets.items():
+        if target.model is not None:
+            routes.setdefault(target.model, routes[name])
+    return routes
+
+
+def _hash(document: Document) -> str:
+    """12 hex digits over what the operator wrote, in a form that layout, comments and file names do not change."""
+    content = {
+        section: {name: _content(entry.spec) for name, entry in entries.items()}
+        for section, entries in _sections(document)
+    }
+    canonical = {**content, "routes": [_content(entry.spec) for entry in document.routes]}
+    canonical["defaults"] = _content(document.default)
+    return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _sections(document: Document) -> Iterator[tuple[str, dict[str, Entry[Any]]]]:
+    yield "targets", dict(document.targets)
+    yield "pools", dict(document.pools)
+    yield "keys", dict(document.keys)
+
+
+def _content(spec: Spec) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude_defaults=True)

@@ -1,0 +1,189 @@
+"""What is doubtful in a valid policy: routes that nothing reaches, things unused, secrets in the clear, no price. Pure.
+
+Errors are found by `document`, `check` and `compile`; nothing here stops a policy from being served.
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from gateway.core.exchange import Target
+from gateway.policy.compile import ResolveSecret, compile_policy
+from gateway.policy.document import Document, Entry
+from gateway.policy.globs import covers, matches
+from gateway.policy.models import MatchSpec, RouteSpec, TargetSpec
+from gateway.policy.presets import PRESETS
+from gateway.policy.problems import Problem, did_you_mean, in_order
+from gateway.policy.table import Policy
+
+HasPrice = Callable[[Target], bool]
+"""Whether the price book, the target or its pool says what the target's tokens cost."""
+
+_INTERNAL_SUFFIXES = (".localhost", ".local", ".internal", ".svc", ".cluster.local", ".lan", ".home.arpa")
+
+
+def lint(document: Document, has_price: HasPrice, resolve_secret: ResolveSecret | None = None) -> list[Problem]:
+    """Warnings and infos, by file and line. Raises `PolicyProblems` when the document cannot be compiled.
+
+    Without `resolve_secret` secrets are taken as set: nothing outside the document is looked at.
+    """
+    policy = compile_policy(document, resolve_secret or _assumed)
+    return in_order(
+        [
+            *_shadowed(document),
+            *_unused(document),
+            *_routes(document),
+            *_tenants(document),
+            *_restricted_but_direct(document),
+            *_targets(document, policy, has_price),
+        ]
+    )
+
+
+def _assumed(reference: str) -> str:
+    return f"assumed:{reference}:assumed"
+
+
+def _shadowed(document: Document) -> Iterator[Problem]:
+    for index, route in enumerate(document.routes):
+        for earlier in document.routes[:index]:
+            if _includes(earlier.spec.match, route.spec.match):
+                where = earlier.problem((), "").where
+                message = f"never reached: {earlier.name!r} ({where}) takes all of its requests before it"
+                yield route.problem((), message, "move it up, narrow the other, or remove it", "warning")
+                break
+
+
+def _includes(wide: MatchSpec, narrow: MatchSpec) -> bool:
+    """Whether every request that `narrow` matches is matched by `wide`."""
+    required = wide.headers or {}
+    given = narrow.headers or {}
+    return (
+        covers(wide.models, narrow.models)
+        and _subset(wide.tenants, narrow.tenants)
+        and _subset(wide.tags, narrow.tags)
+        and all(name in given and matches(pattern, given[name]) for name, pattern in required.items())
+    )
+
+
+def _subset(wide: list[str] | None, narrow: list[str] | None) -> bool:
+    return wide is None or (narrow is not None and set(narrow) <= set(wide))
+
+
+def _unused(document: Document) -> Iterator[Problem]:
+    used = {name for route in document.routes for name in _names(route.spec)}
+    catch_all = any(_includes(route.spec.match, MatchSpec()) for route in document.routes)
+    if catch_all or not document.default.direct_targets:
+        for name, target in document.targets.items():
+            if name not in used:
+                yield target.problem((), "no route leads to this target", "name it in a route, or remove it", "warning")
+    pools = {target.spec.pool for target in document.targets.values()}
+    for name, pool in document.pools.items():
+        if name not in pools:
+            fix = f"add a target with `pool: {name}`, or remove it"
+            yield pool.problem((), "no target uses this pool", fix, "warning")
+
+
+def _names(route: RouteSpec) -> list[str]:
+    arms = [arm.target for arm in route.split or ()]
+    return [*([route.target] if route.target else []), *arms, *route.fallbacks]
+
+
+def _routes(document: Document) -> Iterator[Problem]:
+    for route in document.routes:
+        spec = route.spec
+        arms = spec.split or []
+        primaries = {spec.target} if spec.target else {arm.target for arm in arms}
+        for index, name in enumerate(spec.fallbacks):
+            if primaries == {name}:
+                message = f"the fallback is the target {name!r} itself"
+                yield route.problem(
+                    ("fallbacks", index), message, "name another; retries try the same again", "warning"
+                )
+        total = sum(arm.weight for arm in arms)
+        if arms and abs(total - 100) > 1e-6:
+            message = f"the weights add up to {total:g}, so they are shares of that"
+            yield route.problem(("split",), message, "weights of 100 in all read as percentages", "info")
+        if len(arms) == 1:
+            yield route.problem(("split",), "a split with one side", f"write `target: {arms[0].target}`", "info")
+
+
+def _tenants(document: Document) -> Iterator[Problem]:
+    tenants = {key.spec.tenant for key in document.keys.values()}
+    tags = {tag for key in document.keys.values() for tag in key.spec.tags}
+    if not document.keys:
+        tenants.add("default")
+    for route in document.routes:
+        for kind, wanted, known in (
+            ("tenants", route.spec.match.tenants, tenants),
+            ("tags", route.spec.match.tags, tags),
+        ):
+            for index, name in enumerate(wanted or ()):
+                if name not in known:
+                    message = f"no key has the {kind.removesuffix('s')} {name!r}"
+                    yield route.problem(("match", kind, index), message, did_you_mean(name, known), "warning")
+
+
+def _restricted_but_direct(document: Document) -> Iterator[Problem]:
+    """Routes for some callers only, whose models or targets the others reach by naming a target."""
+    if not document.default.direct_targets or not document.keys:
+        return
+    direct = {*document.targets, *(target.spec.model for target in document.targets.values())}
+    for_all = [route.spec for route in document.routes if not (route.spec.match.tenants or route.spec.match.tags)]
+    shared = {name for spec in for_all for name in _names(spec)}
+
+    def exposed(name: str) -> bool:
+        return not any(_includes(spec.match, MatchSpec(models=[name])) for spec in for_all)
+
+    for route in document.routes:
+        match = route.spec.match
+        if not (match.tenants or match.tags):
+            continue
+        fix = "set `defaults: {direct_targets: false}` if they must not"
+        asked = [name for name in match.models or () if name in direct and exposed(name)]
+        if asked:
+            message = f"callers outside this route still reach {', '.join(asked)}: a target has that name"
+            yield route.problem(("match", "models"), message, fix, "warning")
+        reached = [name for name in _names(route.spec) if name not in {*shared, *asked} and exposed(name)]
+        if reached:
+            message = f"callers outside this route can ask for its targets by name: {', '.join(reached)}"
+            yield route.problem(("match",), message, fix, "info")
+
+
+def _targets(document: Document, policy: Policy, has_price: HasPrice) -> Iterator[Problem]:
+    real = any(target.spec.provider != "sandbox" for target in document.targets.values())
+    for name, target in document.targets.items():
+        if target.spec.provider == "sandbox":
+            if real:
+                message = "a simulated target beside real ones"
+                yield target.problem((), message, "keep it out of policies that serve users", "warning")
+            continue
+        yield from _addresses(target, document)
+        if not has_price(policy.targets[name]):
+            fix = "add `price: {input: ..., output: ...}` or a row of the price book"
+            if target.spec.pool:
+                fix = "give the pool gpu_hour_usd, input_tokens_per_s and output_tokens_per_s"
+            yield target.problem((), "no known price: its cost is recorded as unknown", fix, "warning")
+
+
+def _addresses(target: Entry[TargetSpec], document: Document) -> Iterator[Problem]:
+    spec = target.spec
+    urls = document.pools[spec.pool].spec.replicas if spec.pool else [spec.base_url] if spec.base_url else []
+    outside = next((url for url in urls if url.startswith("http://") and not internal(url)), None)
+    if outside is not None and spec.api_key is not None:
+        message = f"the credential goes to {outside} without encryption"
+        yield target.problem(("api_key",), message, "use https", "warning")
+    if spec.base_url is not None and not urlsplit(spec.base_url).path:
+        usual = urlsplit(PRESETS[spec.provider or "openai_compatible"].base_url or "/v1").path
+        message = "the URL has no path; most APIs live below one"
+        yield target.problem(("base_url",), message, f"write {spec.base_url}{usual} if it does", "warning")
+
+
+def internal(url: str) -> bool:
+    """Whether the host is loopback, private or a name that only a private network resolves."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return "." not in host or host.endswith(_INTERNAL_SUFFIXES) or ".svc." in host
+    return address.is_private or address.is_loopback or address.is_link_local

@@ -1,0 +1,244 @@
+"""The shape of a policy file: every key, its type and its meaning. Rules that join keys are in `check`.
+
+These descriptions are what editors show (`schema`) and what the reference documents. Durations are held in
+seconds, percentages as fractions, prices in pico-USD per token; secrets only as references.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from gateway.policy import units
+
+
+def _read(parse: Callable[[Any], Any]) -> BeforeValidator:
+    """`parse` as a pydantic validator whose error keeps the fix apart from the message."""
+
+    def validate(value: Any) -> Any:
+        try:
+            return parse(value)
+        except units.BadValue as exc:
+            context = {"message": exc.message, "fix": exc.fix}
+            raise PydanticCustomError("policy", "{message}; fix: {fix}", context) from exc
+
+    return BeforeValidator(validate)
+
+
+def _text(pattern: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
+
+
+def _text_or_number(pattern: str, *examples: str, **bounds: float) -> WithJsonSchema:
+    text = {"type": "string", "pattern": pattern}
+    return WithJsonSchema({"anyOf": [text, {"type": "number", "minimum": 0, **bounds}], "examples": list(examples)})
+
+
+Duration = Annotated[float, _read(units.seconds), _text(units.DURATION, "500ms", "2s", "5m")]
+Fraction = Annotated[float, _read(units.fraction), _text_or_number(units.PERCENTAGE, "20%", exclusiveMaximum=1)]
+Usd = Annotated[str, _read(units.usd_text), _text_or_number(units.MONEY, "$2.10")]
+PerMillion = Annotated[int, _read(units.pico_usd_per_token), _text_or_number(units.MONEY, "$0.15")]
+Amount = Annotated[float, _read(units.amount), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
+Name = Annotated[str, _read(units.name), _text(units.NAME)]
+Pattern = Annotated[str, _read(units.pattern), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 256})]
+HeaderName = Annotated[str, _read(units.header_name), _text(units.HEADER_NAME)]
+HeaderValue = Annotated[str, _read(units.header_value), WithJsonSchema({"type": "string", "minLength": 1})]
+SecretRef = Annotated[str, _read(units.secret_ref), _text(units.SECRET_REF, "env:OPENAI_API_KEY", "file:key.txt")]
+BaseUrl = Annotated[str, _read(units.base_url), _text(r"^https?://", "https://api.openai.com/v1")]
+ReplicaUrl = Annotated[str, _read(units.replica_url), _text(r"^https?://", "http://vllm-0:8000")]
+
+Provider = Literal[
+    "openai", "openai_compatible", "azure", "anthropic", "vllm", "sglang", "tgi", "ollama", "llamacpp", "sandbox"
+]
+Engine = Literal["vllm", "sglang", "tgi", "ollama", "llamacpp"]
+Auth = Literal["bearer", "api-key", "x-api-key", "none"]
+
+
+class Spec(BaseModel):
+    """A strict part of a policy: unknown keys and converted types are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class DeadlinesSpec(Spec):
+    """How long each wait may take. A key that is left out is inherited: route, then target, then defaults."""
+
+    connect: Duration | None = None
+    """To reach the upstream (TCP and TLS). Default 2s."""
+    first_token: Duration | None = None
+    """From the request to the first byte of a streamed answer. Default 60s."""
+    idle: Duration | None = None
+    """The longest silence between two chunks of a stream. Default 10s."""
+    total: Duration | None = None
+    """From the request to the last byte. Default 600s."""
+
+
+class RetriesSpec(Spec):
+    """How often a failed call is tried again on the same target, before the fallbacks."""
+
+    attempts: Annotated[int, Field(ge=1, le=10)] | None = None
+    """The most tries per target, the first included. Default 2."""
+    budget: Fraction | None = None
+    """The share of retries in all calls above which nothing is retried. Default 20%."""
+
+
+class PriceSpec(Spec):
+    """What a target's tokens cost, in dollars per million."""
+
+    input: PerMillion
+    """Uncached input tokens, $ per million."""
+    output: PerMillion
+    """Output tokens, $ per million."""
+    cached: PerMillion | None = None
+    """Input tokens read from the provider's prompt cache, $ per million. Default: the input price."""
+
+
+Price = Annotated[
+    Annotated[Name, Tag("key")] | Annotated[PriceSpec, Tag("inline")],
+    Discriminator(lambda value: "inline" if isinstance(value, dict | PriceSpec) else "key"),
+]
+
+
+class TargetSpec(Spec):
+    """Somewhere a request can go: a provider's API, one server, a pool, or the sandbox."""
+
+    provider: Provider | None = None
+    """Who answers. `openai`, `anthropic`, `vllm`, `sglang`, `tgi`, `ollama` and `llamacpp` know their usual `base_url`;
+    `azure` and `openai_compatible` need one; `sandbox` answers from within. Give this or `pool`."""
+    pool: Name | None = None
+    """The pool of replicas that serves this target. Give this or `provider`."""
+    base_url: BaseUrl | None = None
+    """The API's address with its prefix, usually ending in `/v1`."""
+    model: Pattern | None = None
+    """The upstream's name of the model (Azure: of the deployment). Default: the name that the caller used."""
+    api_key: SecretRef | None = None
+    """Where the credential is: `env:NAME` or `file:PATH`. Never the credential."""
+    auth: Auth | None = None
+    """How the credential is sent. Default: `api-key` for azure, `x-api-key` for anthropic, else `bearer`."""
+    headers: dict[HeaderName, HeaderValue] = {}
+    """Headers added to every call; a value is literal, `env:NAME` or `file:PATH`."""
+    query: dict[Pattern, Pattern] = {}
+    """Query parameters added to every call, such as Azure's `api-version`."""
+    self_hosted: bool | None = None
+    """Whether prompts stay on machines of yours. Default: true for pools and local engines, else false."""
+    price: Price | None = None
+    """A row of the price book, or `{input, output, cached}` in dollars per million tokens. Default: the price book's
+    row for the served model."""
+    deadlines: DeadlinesSpec = DeadlinesSpec()
+    """Deadlines of calls to this target."""
+    retries: RetriesSpec = RetriesSpec()
+    """Retries on this target."""
+    size: Literal["small", "large"] | None = None
+    """Sandbox only: which kind of model is simulated. Default: `large` when the model's name says so."""
+    latency_ms: Annotated[float, Field(ge=0, le=600_000)] | None = None
+    """Sandbox only: milliseconds to the first token."""
+    tokens_per_s: Amount | None = None
+    """Sandbox only: the pace after the first token."""
+    error_rate: Fraction | None = None
+    """Sandbox only: the share of calls that fail."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
+    """Sandbox only: the same seed gives the same answers and failures."""
+
+
+class PoolSpec(Spec):
+    """Replicas of yours that serve the same model."""
+
+    replicas: Annotated[list[ReplicaUrl], Field(min_length=1)]
+    """The replicas' addresses, before `/v1`."""
+    engine: Engine = "vllm"
+    """What runs on them."""
+    health: Annotated[str, Field(pattern=r"^/[!-~]*$")] | None = None
+    """The path that answers 200 when a replica can serve. Default: `/health` (ollama: `/`)."""
+    interval: Duration = 5.0
+    """Time between two health checks. Default 5s."""
+    gpu_hour_usd: Usd | None = None
+    """What one GPU costs an hour, in dollars."""
+    gpus: Annotated[int, Field(ge=1, le=4096)] = 1
+    """GPUs of one replica. Default 1."""
+    input_tokens_per_s: Amount | None = None
+    """Input tokens that one replica reads a second when busy."""
+    output_tokens_per_s: Amount | None = None
+    """Output tokens that one replica writes a second when busy."""
+
+
+class KeySpec(Spec):
+    """A credential of a caller."""
+
+    tenant: Name
+    """Who the caller is: what routes, budgets and reports go by."""
+    secret: SecretRef
+    """Where the key is: `env:NAME` or `file:PATH`; at least 16 characters."""
+    tags: list[Name] = []
+    """Labels that routes can match."""
+
+
+class MatchSpec(Spec):
+    """Which requests a route takes. All given keys must match; of a list any one; `{}` matches everything."""
+
+    models: Annotated[list[Pattern], Field(min_length=1)] | None = None
+    """Names of models as callers write them; `*` stands for any text."""
+    tenants: Annotated[list[Name], Field(min_length=1)] | None = None
+    """Tenants, by name."""
+    tags: Annotated[list[Name], Field(min_length=1)] | None = None
+    """Tags of the caller's key: one of these is enough."""
+    headers: Annotated[dict[HeaderName, Pattern], Field(min_length=1)] | None = None
+    """Request headers that must all be there; `*` in a value stands for any text."""
+
+
+class ArmSpec(Spec):
+    """One side of a split."""
+
+    target: Name
+    """The target of this share of the requests."""
+    weight: Annotated[float, Field(ge=0, le=1_000_000)]
+    """Its share, relative to the other weights (best as percentages); 0 pauses it."""
+    sticky: Literal["session"] | None = None
+    """`session`: requests of one session keep to one side. Said on any side, it holds for the whole split."""
+
+
+class RouteSpec(Spec):
+    """Where matching requests go. The first route that matches wins."""
+
+    name: Name
+    """The route's name in headers, metrics and reports."""
+    match: MatchSpec
+    """Which requests it takes; `{}` takes all."""
+    target: Name | None = None
+    """Where they go. Give this or `split`."""
+    split: Annotated[list[ArmSpec], Field(min_length=1)] | None = None
+    """Shares of them to several targets. Give this or `target`."""
+    fallbacks: list[Name] = []
+    """Targets tried in this order when the first fails before it has answered."""
+    deadlines: DeadlinesSpec = DeadlinesSpec()
+    """Deadlines for this route, above those of its targets."""
+    retries: RetriesSpec = RetriesSpec()
+    """Retries for this route, above those of its targets."""
+
+
+class DefaultsSpec(Spec):
+    """What holds where a target and a route say nothing."""
+
+    deadlines: DeadlinesSpec = DeadlinesSpec()
+    """Deadlines of all targets."""
+    retries: RetriesSpec = RetriesSpec()
+    """Retries of all targets."""
+    direct_targets: bool = True
+    """Whether a request that no route takes may name a target, or a target's model, and go straight to it."""
+
+
+class PolicyFile(Spec):
+    """A Farthing policy. All *.yaml files of a directory together are one policy."""
+
+    version: Literal[1]
+    """The version of the policy language."""
+    targets: dict[Name, TargetSpec] = {}
+    """Where requests can go, by name."""
+    pools: dict[Name, PoolSpec] = {}
+    """Replicas of yours, by name of the pool."""
+    keys: dict[Name, KeySpec] = {}
+    """Callers' credentials, by public name of the key. Without any, the gateway is open on loopback only."""
+    defaults: DefaultsSpec = DefaultsSpec()
+    """What holds where nothing else is said; in one file only."""
+    routes: list[RouteSpec] = []
+    """Which requests go where, first match wins; over several files in the order of their names."""

@@ -1,0 +1,162 @@
+"""How values are written in a policy: durations, percentages, money, URLs, names, secret references. Pure text."""
+
+import math
+import re
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
+PERCENTAGE = r"^[0-9]+(\.[0-9]+)?%$"
+MONEY = r"^\$?[0-9]+(\.[0-9]+)?$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
+HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+SECRET_REF = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$"  # noqa: S105 - the form of a reference, not a secret
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MAX_DURATION_S = 7 * 86400.0
+_ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/messages")
+
+
+class BadValue(ValueError):
+    """A value that cannot be read: what is wrong and how to write it. Neither repeats a possible secret."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def seconds(value: Any) -> float:
+    """`500ms`, `2s`, `5m`, `1h`, `1d` in seconds, above zero and at most a week. A bare number has no unit."""
+    if not isinstance(value, str) or not re.fullmatch(DURATION, value) or len(value) > 20:
+        raise BadValue(f"{_shown(value)} is not a duration", "write a number and a unit: 500ms, 2s, 5m, 1h")
+    unit = value.lstrip("0123456789.")
+    result = round(float(value[: -len(unit)]) * _SECONDS[unit], 6)
+    if not 0 < result <= _MAX_DURATION_S:
+        raise BadValue(f"{value} is out of range", "write a duration above 0 and up to 7d")
+    return result
+
+
+def fraction(value: Any) -> float:
+    """`20%`, or a number from 0 up to but not including 1, as a fraction. `1` could mean both 1% and 100%."""
+    if isinstance(value, str) and re.fullmatch(PERCENTAGE, value) and len(value) <= 20:
+        result = float(value[:-1]) / 100
+        if result <= 1:
+            return result
+    elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1:
+        return float(value)
+    raise BadValue(f"{_shown(value)} is not a percentage", "write it with a percent sign, from 0% to 100%: 20%")
+
+
+def usd(value: Any) -> Decimal:
+    """`$2.10`, `"2.10"` or `2.10`: dollars, zero or more, at most a million."""
+    text = value if isinstance(value, str) else repr(value)
+    if isinstance(value, bool) or len(text) > 30 or not re.fullmatch(MONEY, text):
+        raise BadValue(f"{_shown(value)} is not an amount of dollars", "write $2.10 or 2.10")
+    amount = Decimal(text.removeprefix("$"))
+    if amount > 1_000_000:
+        raise BadValue(f"{_shown(value)} is above a million dollars", "write the amount in USD")
+    return amount
+
+
+def usd_text(value: Any) -> str:
+    """Dollars as a plain decimal string, without `$`."""
+    return format(usd(value), "f")
+
+
+def pico_usd_per_token(value: Any) -> int:
+    """Dollars per million tokens as integer pico-USD per token; $1 per million is 1,000,000. At most 6 decimals."""
+    pico = usd(value) * 1_000_000
+    if pico != pico.to_integral_value():
+        raise BadValue(f"{_shown(value)} has more than six decimals", "round the price to $0.000001 per million tokens")
+    return int(pico)
+
+
+def amount(value: Any) -> float:
+    """A finite number above zero (tokens per second, for one)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise BadValue(f"{_shown(value)} is not a number above 0", "write a number, such as 1200")
+    return float(value)
+
+
+def name(value: Any) -> str:
+    """A name of a target, pool, key, tenant, tag or route: it appears in headers and metrics, so plain ASCII."""
+    if not isinstance(value, str) or not re.fullmatch(NAME, value):
+        raise BadValue(
+            f"{_shown(value)} is not a usable name",
+            "start with a letter or digit, then letters, digits and . _ - : / @ +, at most 128",
+        )
+    return value
+
+
+def pattern(value: Any) -> str:
+    """A name or header value with `*` for any text; there is no other wildcard."""
+    if not isinstance(value, str) or not value or len(value) > 256 or not value.isprintable():
+        raise BadValue(f"{_shown(value)} is not a pattern", "write a text, with * for any part: gpt-4o*")
+    return value
+
+
+def header_name(value: Any) -> str:
+    """An HTTP field name (RFC 9110, 5.1), lower-cased."""
+    if not isinstance(value, str) or not re.fullmatch(HEADER_NAME, value):
+        raise BadValue(f"{_shown(value)} is not a header name", "use letters, digits and -")
+    return value.lower()
+
+
+def header_value(value: Any) -> str:
+    """A literal header value or a reference to one; visible ASCII and spaces."""
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
+        raise BadValue("not a header value", "write a line of plain ASCII text (quoted), env:NAME or file:PATH")
+    if value.startswith(("env:", "file:")):
+        return secret_ref(value)
+    return value
+
+
+def secret_ref(value: Any) -> str:
+    """`env:NAME` or `file:PATH`. Anything else is taken for a secret in plain text: refused and not repeated."""
+    if not isinstance(value, str) or not re.fullmatch(SECRET_REF, value):
+        raise BadValue(
+            "not a reference to a secret; a secret never stands in a policy file",
+            "write env:NAME for an environment variable or file:PATH for a file, such as env:OPENAI_API_KEY",
+        )
+    return value
+
+
+def base_url(value: Any) -> str:
+    """An API's http(s) URL with its prefix, without trailing slash: `https://api.openai.com/v1`."""
+    text = _url(value)
+    for endpoint in _ENDPOINTS:
+        if text.endswith(endpoint):
+            raise BadValue(f"ends in the endpoint {endpoint}", f"end it before that: {text.removesuffix(endpoint)}")
+    return text
+
+
+def replica_url(value: Any) -> str:
+    """A replica's http(s) URL that ends before `/v1`; a trailing `/v1` is taken off."""
+    return _url(value).removesuffix("/v1").rstrip("/")
+
+
+def _url(value: Any) -> str:
+    fix = "write http(s)://HOST[:PORT][/PATH] and nothing more"
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+        raise BadValue("not a URL in plain ASCII", fix)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as exc:
+        raise BadValue("not a valid URL", fix) from exc
+    if parts.scheme not in ("http", "https"):
+        raise BadValue("not an http or https URL", fix)
+    if not parts.hostname or port == 0:
+        raise BadValue("the URL names no host or port to connect to", fix)
+    if "@" in parts.netloc:
+        raise BadValue("the URL holds a user name or password", "move it to api_key or headers as env: or file:")
+    if "?" in value or "#" in value:
+        raise BadValue("the URL has a query or a fragment", "move the query to `query: {name: value}`")
+    return value.rstrip("/")
