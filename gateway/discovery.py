@@ -27,9 +27,14 @@ class Found(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
+def has_keys(environ: Mapping[str, str]) -> bool:
+    """A provider's key is set, so that no local server need be looked for."""
+    return bool(environ.get("OPENAI_API_KEY") or environ.get("ANTHROPIC_API_KEY"))
+
+
 def policy_document(environ: Mapping[str, str], servers: Sequence[LocalServer]) -> Found:
     """A policy document for what is there; keys by reference, so that no secret enters it."""
-    if environ.get("OPENAI_API_KEY") or environ.get("ANTHROPIC_API_KEY"):
+    if has_keys(environ):
         return _external(environ)
     if servers:
         return _local(servers[0])

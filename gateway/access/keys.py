@@ -24,9 +24,12 @@ def bearer(headers: Mapping[bytes, bytes]) -> bytes | None:
     return value[7:].strip()
 
 
-def identify(keys: Mapping[str, Identity], headers: Mapping[bytes, bytes]) -> Identity:
-    """The caller's identity; raises `Unauthorized`. `keys` maps SHA-256 hex digests to identities."""
-    if not keys:
+def identify(keys: Mapping[str, Identity], headers: Mapping[bytes, bytes], *, may_be_open: bool) -> Identity:
+    """The caller's identity; raises `Unauthorized`. `keys` maps SHA-256 hex digests to identities.
+
+    `may_be_open` lets everybody in while no key is declared; without it nobody is.
+    """
+    if not keys and may_be_open:
         return OPEN
     token = bearer(headers)
     if not token:
@@ -44,10 +47,11 @@ def identify(keys: Mapping[str, Identity], headers: Mapping[bytes, bytes]) -> Id
 class Authenticate:
     """The first stage: no request goes on without an identity."""
 
-    def __init__(self, keys: Callable[[], Mapping[str, Identity]]) -> None:
+    def __init__(self, keys: Callable[[], Mapping[str, Identity]], *, may_be_open: bool) -> None:
         self._keys = keys
+        self._may_be_open = may_be_open
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
         """401 or the next stage."""
-        exchange.identity = identify(self._keys(), exchange.call.index)
+        exchange.identity = identify(self._keys(), exchange.call.index, may_be_open=self._may_be_open)
         return await call_next(exchange)

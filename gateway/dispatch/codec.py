@@ -7,11 +7,11 @@ for).
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
-from gateway.core.exchange import Call, Target, Usage
+from gateway.core.exchange import Call, Endpoint, Target, Usage
 from gateway.protocol import openai, rawjson
 from gateway.protocol.usage import estimate_tokens, from_anthropic, from_openai, from_responses
 
@@ -284,6 +284,12 @@ _OPENAI = OpenAINative()
 _RESPONSES = TypedNative(from_responses)
 _MESSAGES = TypedNative(from_anthropic)
 _FORWARD = Forward()
+
+
+def _translated(endpoint: Endpoint, speaks: Literal["chat", "messages"]) -> Codec:
+    from gateway.dispatch.translated import translated  # noqa: PLC0415 - most processes never translate
+
+    return translated(endpoint, speaks)
 
 
 def codec_for(call: Call, target: Target) -> Codec:

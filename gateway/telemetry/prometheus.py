@@ -1,0 +1,208 @@
+"""Prometheus metrics, accumulated from finished records in batches and rendered when scraped.
+
+The accumulators are plain dicts, ints and bucket lists: prometheus_client's objects cost several times the CPU per
+observation. It renders what is here through a custom collector. Labels are bounded: a family that has reached its
+number of label sets counts all further ones as `other`. Knows nothing of prompts: the record holds none.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from gateway.core.exchange import RequestRecord
+from gateway.core.money import MICRO
+
+MAX_LABEL_SETS = 200
+Labels = tuple[str, ...]
+Read = Callable[[], Iterable[tuple[Labels, float]]]
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+_OVERHEAD_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
+_PER_TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+_TOKENS_PER_S = (1, 2, 5, 10, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000, 2500)
+_USD = (0.000001, 0.00001, 0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 25)
+
+
+class _Counter:
+    def __init__(self, name: str, help_: str, labels: Labels, scale: int = 1) -> None:
+        self.name, self.help, self.labels = name, help_, labels
+        self.values: dict[Labels, int] = {}
+        self.folded = 0
+        self._other = ("other",) * len(labels)
+        self._scale = scale
+
+    def add(self, labels: Labels, amount: int = 1) -> None:
+        values = self.values
+        if labels in values:
+            values[labels] += amount
+        elif len(values) < MAX_LABEL_SETS:
+            values[labels] = amount
+        else:
+            self.folded += 1
+            values[self._other] = values.get(self._other, 0) + amount
+
+    def family(self) -> Family:
+        family = CounterMetricFamily(self.name, self.help, labels=self.labels)
+        for labels, value in self.values.items():
+            family.add_metric(labels, value / self._scale if self._scale != 1 else value)
+        return family
+
+
+class _Histogram:
+    def __init__(self, name: str, help_: str, labels: Labels, bounds: Sequence[float]) -> None:
+        self.name, self.help, self.labels = name, help_, labels
+        self.values: dict[Labels, list[float]] = {}
+        self.folded = 0
+        self._bounds = tuple(bounds)
+        self._other = ("other",) * len(labels)
+
+    def observe(self, labels: Labels, value: float) -> None:
+        """The last item of a row is the sum, the ones before count the buckets."""
+        row = self.values.get(labels)
+        if row is None:
+            row = self._row(labels)
+        row[bisect_left(self._bounds, value)] += 1
+        row[-1] += value
+
+    def _row(self, labels: Labels) -> list[float]:
+        if len(self.values) >= MAX_LABEL_SETS:
+            self.folded += 1
+            labels = self._other
+        return self.values.setdefault(labels, [0.0] * (len(self._bounds) + 2))
+
+    def family(self) -> Family:
+        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+        edges = [*map(str, map(float, self._bounds)), "+Inf"]
+        for labels, row in self.values.items():
+            total, buckets = 0.0, []
+            for edge, count in zip(edges, row, strict=False):
+                total += count
+                buckets.append((edge, total))
+            family.add_metric(labels, buckets, row[-1])
+        return family
+
+
+class PrometheusMetrics(Collector):
+    """All metrics of the process; `consume` is a consumer of the record sink."""
+
+    def __init__(self) -> None:
+        by_target = ("endpoint", "route", "target")
+        self._requests = _Counter("farthing_requests", "Requests by their outcome.", (*by_target, "outcome", "status"))
+        self._duration = _Histogram(
+            "farthing_request_duration_seconds", "From acceptance to the last byte.", by_target, _SECONDS
+        )
+        self._ttft = _Histogram(
+            "farthing_ttft_seconds", "Time to first token of streams, as the caller sees it.", by_target, _SECONDS
+        )
+        self._tpot = _Histogram(
+            "farthing_time_per_output_token_seconds",
+            "Time per output token of streams after the first (TPOT).",
+            by_target,
+            _PER_TOKEN_S,
+        )
+        self._rate = _Histogram(
+            "farthing_output_tokens_per_second",
+            "Output tokens per second of the upstream call.",
+            by_target,
+            _TOKENS_PER_S,
+        )
+        self._overhead = _Histogram(
+            "farthing_overhead_seconds",
+            "Time in the gateway while no upstream was waited for.",
+            ("endpoint",),
+            _OVERHEAD_S,
+        )
+        self._queue = _Histogram("farthing_queue_seconds", "Time in line for a replica.", by_target, _SECONDS)
+        self._tokens = _Counter("farthing_tokens", "Tokens by class.", ("target", "class"))
+        self._cost = _Counter("farthing_cost_usd", "Cost of all attempts.", ("tenant", "route", "target"), MICRO)
+        self._request_cost = _Histogram("farthing_request_cost_usd", "Cost of a request.", ("route", "target"), _USD)
+        self._unpriced = _Counter("farthing_unpriced_requests", "Requests whose price is unknown.", ("target",))
+        self._estimated = _Counter("farthing_usage_estimated", "Attempts with estimated usage.", ("target",))
+        self._attempts = _Counter("farthing_attempts", "Upstream calls.", ("target", "result"))
+        self._gauges: list[tuple[str, str, Labels, Read]] = []
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+
+    def gauge(self, name: str, help_: str, labels: Labels, read: Read) -> None:
+        """A value that is read when scraped."""
+        self._gauges.append((name, help_, labels, read))
+
+    def consume(self, batch: list[RequestRecord]) -> None:
+        """Adds a batch of records."""
+        for record in batch:
+            self._add(record)
+
+    def _add(self, record: RequestRecord) -> None:
+        labels = (record.endpoint, record.route, record.target)
+        self._requests.add((*labels, record.outcome, str(record.status)))
+        self._duration.observe(labels, record.duration_s)
+        self._overhead.observe((record.endpoint,), record.overhead_s)
+        self._queue.observe(labels, record.queue_s)
+        for attempt in record.attempts:
+            self._attempts.add((attempt.target, attempt.error or "ok"))
+            usage = attempt.usage
+            if usage is None:
+                continue
+            target = attempt.target
+            for kind, count in (
+                ("uncached_input", usage.uncached_input),
+                ("cache_read", usage.cache_read),
+                ("cache_write", usage.cache_write_5m + usage.cache_write_1h),
+                ("output", usage.output),
+                ("reasoning", usage.reasoning),
+            ):
+                if count:
+                    self._tokens.add((target, kind), count)
+            if usage.source == "estimated":
+                self._estimated.add((target,))
+        if record.attempts:
+            self._add_cost(record)
+        if record.ttft_s is not None and record.outcome == "ok":
+            self._add_pace(record, labels)
+
+    def _add_cost(self, record: RequestRecord) -> None:
+        if record.cost_micro_usd is None:
+            self._unpriced.add((record.target,))
+            return
+        self._cost.add((record.tenant, record.route, record.target), record.cost_micro_usd)
+        self._request_cost.observe((record.route, record.target), record.cost_micro_usd / MICRO)
+
+    def _add_pace(self, record: RequestRecord, labels: Labels) -> None:
+        output = record.usage.output if record.usage is not None else 0
+        if output and record.attempts[-1].duration_s > 0:
+            self._rate.observe(labels, output / record.attempts[-1].duration_s)
+        if record.stream and record.ttft_s is not None:
+            self._ttft.observe(labels, record.ttft_s)
+            if output > 1:
+                self._tpot.observe(labels, (record.duration_s - record.ttft_s) / (output - 1))
+
+    def _families(self) -> list[_Counter | _Histogram]:
+        return [family for family in vars(self).values() if isinstance(family, _Counter | _Histogram)]
+
+    def collect(self) -> Iterator[Family]:
+        """What prometheus_client renders."""
+        for accumulated in self._families():
+            yield accumulated.family()
+        overflow = CounterMetricFamily(
+            "farthing_label_overflow", "Observations folded into `other`.", labels=("metric",)
+        )
+        for accumulated in self._families():
+            overflow.add_metric((accumulated.name,), accumulated.folded)
+        yield overflow
+        for name, help_, labels, read in self._gauges:
+            family = GaugeMetricFamily(name, help_, labels=labels)
+            for values, value in read():
+                family.add_metric(values, float(value))
+            yield family
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The exposition in the format that `accept` prefers, and its content type."""
+        encoder, kind = choose_encoder(accept)
+        return encoder(self._registry), kind
