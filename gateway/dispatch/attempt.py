@@ -75,7 +75,7 @@ class Running:
         self._close(now, error, usage, self._exchange.model)
         report(self._breaker, self._permit, verdict, now, retry_after_s)
 
-    def abandoned(self, now: float, usage: Usage) -> None:
+    def abandoned(self, now: float, usage: Usage | None) -> None:
         """The caller left: the call was cancelled, and what was generated until then is settled."""
         self._close(now, "client_disconnect", usage, self._exchange.model)
         self._breaker.on_abandoned(now, self._permit)

@@ -22,9 +22,9 @@ from gateway.core.errors import (
 from gateway.core.exchange import Exchange, Reply, Target
 from gateway.dispatch import verdict as verdicts
 from gateway.dispatch.attempt import Price, Running
-from gateway.dispatch.breaker import BreakerRegistry
+from gateway.dispatch.breaker import BreakerRegistry, State
 from gateway.dispatch.codec import Codec, codec_for, estimate, upstream_model
-from gateway.dispatch.relay import relay
+from gateway.dispatch.relay import passthrough, relay
 from gateway.dispatch.retry import AttemptOutcome, Failover, GiveUp, RetryBudget, Step, Wait
 from gateway.dispatch.upstream import Headers, Response, Upstreams, relayed_headers, request_id
 from gateway.pool.balance import PoolState, Replica
@@ -98,20 +98,31 @@ class Dispatcher:
     def _give_up(self, exchange: Exchange, step: GiveUp, failures: list[Failure]) -> Reply:
         if step.relay is None:
             assert exchange.plan is not None
-            wait_s = min(30.0, max(1.0, min(self._ready_in(target) for target in exchange.plan.targets)))
-            exchange.error = "no_target_ready"
-            exchange.outcome = "upstream_error"
-            raise Busy(
-                "No upstream of this route is ready; its circuit breakers are open.",
-                code="no_target_ready",
-                retry_after_s=wait_s,
-            )
+            raise self._none_ready(exchange, exchange.plan.targets)
         answer = failures[step.relay].answer
         if isinstance(answer, GatewayError):
             raise answer
         exchange.outcome = "client_error" if answer.status < 500 and answer.status != 429 else "upstream_error"
         exchange.error = exchange.error or f"upstream_{answer.status}"
         return answer
+
+    def _none_ready(self, exchange: Exchange, targets: tuple[Target, ...]) -> Busy:
+        """No target admits a call: 429 while all of them asked for quiet, else 503; both say when to come back."""
+        now = self._monotonic()
+        wait_s = min(30.0, max(1.0, min(self._ready_in(target) for target in targets)))
+        exchange.outcome = "upstream_error"
+        cooling = [t.pool is None and self._breakers.get(t.name).state(now) is State.COOLING for t in targets]
+        if all(cooling):
+            error = Busy("The upstream's rate limit is reached.", code="upstream_rate_limited", retry_after_s=wait_s)
+            error.status, error.type = 429, "rate_limit_error"
+        else:
+            error = Busy(
+                "No upstream of this route is ready; its circuit breakers are open.",
+                code="no_target_ready",
+                retry_after_s=wait_s,
+            )
+        exchange.error = error.code
+        return error
 
     # -- one attempt ---------------------------------------------------------------------------------------------
 
@@ -169,6 +180,9 @@ class Dispatcher:
                 result = await self._peeked(exchange, run, codec, response)
                 committed = isinstance(result, Reply)
                 return result
+            if call.endpoint == "other" and b"json" not in kind:
+                committed = True
+                return self._raw(exchange, run, response)
             return await self._whole(exchange, run, codec, response)
         except UpstreamError as error:
             return self._failed(run, error)
@@ -187,6 +201,12 @@ class Dispatcher:
         exchange.upstream_request_id = request_id(response.headers)
         run.answered(self._monotonic(), decoded.usage, decoded.model or exchange.model)
         return Reply(response.status, relayed_headers(response.headers), decoded.body)
+
+    def _raw(self, exchange: Exchange, run: Running, response: Response) -> Reply:
+        """An answer of another kind (audio, a file) on a path that is only forwarded."""
+        exchange.upstream_request_id = request_id(response.headers)
+        body = passthrough(exchange, run, response, self._monotonic)
+        return Reply(response.status, relayed_headers(response.headers), stream=body)
 
     async def _peeked(self, exchange: Exchange, run: Running, codec: Codec, response: Response) -> Reply | Failure:
         """Waits for the first event that the caller would see; until then nothing is promised."""

@@ -66,6 +66,25 @@ async def relay(
             run.abandoned(monotonic(), codec.usage or estimate(exchange.call, codec.chars))
 
 
+async def passthrough(
+    exchange: Exchange, run: Running, response: Response, monotonic: Callable[[], float]
+) -> AsyncGenerator[bytes, None]:
+    """A body that is not read (audio, files): its bytes as they come. A cut ends the connection, not the answer."""
+    try:
+        while data := await response.chunk(run.target.deadlines.total_s):
+            yield data
+        run.answered(monotonic(), None, exchange.model)
+    except UpstreamError as error:
+        run.failed(monotonic(), classify(None, kind_of(error)), error.code or error.kind)
+        exchange.outcome = "truncated"
+        exchange.error = error.code or error.kind
+        raise
+    finally:
+        response.close()
+        if not run.closed:
+            run.abandoned(monotonic(), None)
+
+
 def _note(exchange: Exchange, run: Running, codec: StreamCodec) -> None:
     exchange.model = codec.model or run.target.model or exchange.call.model or ""
     exchange.response_id = codec.id

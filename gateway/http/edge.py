@@ -136,6 +136,9 @@ class Edge:
                 await writer.write(chunk)
         except asyncio.CancelledError:
             raise
+        except UpstreamError:
+            writer.abort()  # a body without a format for errors: only a broken connection tells the truth
+            return
         except Exception:
             log.exception("request %s failed inside the gateway while it was streamed", exchange.id)
             exchange.outcome = exchange.error = "internal_error"

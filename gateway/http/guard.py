@@ -68,14 +68,14 @@ async def read_body(
 
     `arrived` says that the server holds the whole body already, so that no deadline need be set.
     """
+    if not arrived and int(index.get(b"content-length", b"0")) > limit:
+        raise _too_large(limit)
     message = await (receive() if arrived else _next_message(receive, idle_s))
     body: bytes = message["body"]
     if not message["more_body"]:
         if len(body) > limit:
             raise _too_large(limit)
         return body
-    if int(index.get(b"content-length", b"0")) > limit:
-        raise _too_large(limit)
     whole = bytearray(body)
     while message["more_body"]:
         message = await _next_message(receive, idle_s)

@@ -64,10 +64,12 @@ class GuardedProtocol(HttpToolsProtocol):
         """Counts the bytes of a head until it is complete."""
         self._idle_since = None
         if self._head_since is not None:
+            room = MAX_HEAD_BYTES - self._head_bytes
             self._head_bytes += len(data)
+            if len(data) > room and data.find(b"\r\n\r\n", 0, room) < 0:
+                self._refuse(431, "The request's headers are too large.", "headers_too_large")
+                return
         super().data_received(data)
-        if self._head_since is not None and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(431, "The request's headers are too large.", "headers_too_large")
 
     def on_message_begin(self) -> None:
         """A head begins."""

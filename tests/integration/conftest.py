@@ -19,6 +19,7 @@ def policy(url: str, faults: list[str]) -> str:
     targets["renamed"] = {**targets["up"], "model": "gpt-real"}
     routes = [
         {"name": "alias", "match": {"models": ["alias"]}, "target": "renamed"},
+        *[{"name": name, "match": {"models": [name]}, "target": name} for name in PLAIN[1:]],
         {"name": "default", "match": {}, "target": "up"},
     ]
     for fault in faults:
@@ -33,6 +34,9 @@ def policy(url: str, faults: list[str]) -> str:
                 "fallbacks": [f"b-{slug(fault)}"],
             },
         ]
+    for fault in faults:
+        if "slow" in fault:
+            targets[f"t-{slug(fault)}"]["deadlines"] = {"first_token": "5s", "idle": "5s", "total": "20s"}
     defaults = {
         "deadlines": {"connect": "1s", "first_token": "400ms", "idle": "400ms", "total": "3s"},
         "retries": {"attempts": 1, "budget": "100%"},

@@ -25,7 +25,9 @@ async def raw(gateway, payload: bytes, *, wait_s: float = 5) -> tuple[int, bytes
         writer.close()
 
 
-def request(body: bytes = OK_BODY, *lines: bytes, path: bytes = b"/v1/chat/completions", host: bytes = b"host: x") -> bytes:
+def request(
+    body: bytes = OK_BODY, *lines: bytes, path: bytes = b"/v1/chat/completions", host: bytes = b"host: x"
+) -> bytes:
     head = [b"POST " + path + b" HTTP/1.1", host, b"content-type: application/json", *lines]
     if not any(line.lower().startswith((b"content-length", b"transfer-encoding")) for line in lines):
         head.append(b"content-length: %d" % len(body))

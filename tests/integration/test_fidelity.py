@@ -1,10 +1,11 @@
 """The OpenAI behaviours that clients rely on, each seen from outside; docs/api-fidelity.md lists them with these tests."""
 
+import json
+
 import pytest
 
 from tests.integration.conftest import chat, events
-from tests.support.faults import dressed, error_frame, ok, replay, retry_after, status
-from tests.support.answers import Shape
+from tests.support.faults import Close, Pause, dressed, error_frame, retry_after, status
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -68,7 +69,9 @@ async def test_the_prefix_v1_is_optional(client, path):
 
 
 async def test_unknown_answer_fields_are_kept_byte_for_byte(client, upstream):
-    body = b'{"id":"x", "object":"chat.completion","model":"m","choices":[],"kv_transfer_params":{"a":1.50},"usage":null}'
+    body = (
+        b'{"id":"x", "object":"chat.completion","model":"m","choices":[],"kv_transfer_params":{"a":1.50},"usage":null}'
+    )
     upstream.script("*", [status(200, [("content-type", "application/json")], body)])
     answer = await post(client, json=chat("m"))
     assert answer.content == body
@@ -97,11 +100,24 @@ async def test_the_headers_tell_what_was_decided_and_what_it_cost(client):
         assert headers[f"x-farthing-{name}"], name
     assert headers["x-request-id"] == headers["x-farthing-request-id"]
     usage = answer.json()["usage"]
-    assert headers["x-farthing-cost-usd"] == f"{(usage['prompt_tokens'] * 1 + usage['completion_tokens'] * 2) / 1e6:.6f}"
+    assert (
+        headers["x-farthing-cost-usd"] == f"{(usage['prompt_tokens'] * 1 + usage['completion_tokens'] * 2) / 1e6:.6f}"
+    )
 
 
 async def test_request_ids_are_ours_and_the_upstreams_is_kept_apart(client, upstream):
-    upstream.script("*", [dressed(headers=[("x-request-id", "req_upstream"), ("openai-processing-ms", "12"), ("x-ratelimit-remaining-tokens", "99")])])
+    upstream.script(
+        "*",
+        [
+            dressed(
+                headers=[
+                    ("x-request-id", "req_upstream"),
+                    ("openai-processing-ms", "12"),
+                    ("x-ratelimit-remaining-tokens", "99"),
+                ]
+            )
+        ],
+    )
     answer = await post(client, json=chat("m"))
     assert answer.headers.get_list("x-request-id") == [answer.headers["x-farthing-request-id"]]
     assert answer.headers["x-farthing-upstream-request-id"] == "req_upstream"
@@ -110,7 +126,9 @@ async def test_request_ids_are_ours_and_the_upstreams_is_kept_apart(client, upst
 
 
 async def test_cookies_and_the_hops_own_headers_do_not_come_back(client, upstream):
-    upstream.script("*", [dressed(headers=[("set-cookie", "a=b"), ("server", "upstream"), ("keep-alive", "timeout=5")])])
+    upstream.script(
+        "*", [dressed(headers=[("set-cookie", "a=b"), ("server", "upstream"), ("keep-alive", "timeout=5")])]
+    )
     answer = await post(client, json=chat("m"))
     assert not {"set-cookie", "server", "keep-alive"} & set(answer.headers)
 
@@ -245,15 +263,23 @@ async def test_binary_answers_come_back_whole(client, upstream):
     assert answer.headers["content-type"] == "audio/mpeg"
 
 
-async def test_an_error_in_a_recorded_stream_is_an_error_frame(client, upstream):
-    wire = (
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
-        b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
-        b'data: {"error":{"message":"The server had an error","type":"server_error","param":null,"code":null}}\n\n'
-    )
-    upstream.script("*", [replay(wire)])
+SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+CHUNK = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
+ERROR = {"error": {"message": "The server had an error", "type": "server_error", "param": None, "code": None}}
+
+
+def fails_late(request):
+    """An error event after a chunk that is long gone to the client."""
+    yield SSE + CHUNK
+    yield Pause(0.1)
+    yield b"data: " + json.dumps(ERROR).encode() + b"\n\n"
+    yield Close()
+
+
+async def test_an_error_event_in_a_stream_is_relayed_and_ends_it(client, upstream):
+    upstream.script("*", [fails_late])
     answer = await post(client, json=chat("m", stream=True))
     chunk, error, done = events(answer.text)
-    assert error == {"error": {"message": "The server had an error", "type": "server_error", "param": None, "code": None}}
+    assert error == ERROR
     assert done == "[DONE]"
     assert chunk["choices"][0]["finish_reason"] is None

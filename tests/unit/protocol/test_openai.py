@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import strategies as st
 from gateway.core.errors import BadRequest, NotFound, UpstreamBroken
 from gateway.protocol import openai
 
-DELTA = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}],"x":1.50}\n\n'
+DELTA = (
+    b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}],"x":1.50}\n\n'
+)
 STOP = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 USAGE = b'data: {"id":"c1","model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
 STREAM = DELTA + STOP + USAGE + openai.DONE
@@ -108,7 +111,7 @@ def test_the_alias_is_echoed_in_every_chunk():
 def test_any_split_of_the_bytes_gives_the_same_stream(cuts, newline):
     source = STREAM.replace(b"\n", newline)
     edges = [0, *sorted(set(cuts)), len(source)]
-    out, stream = relayed([source[a:b] for a, b in zip(edges, edges[1:], strict=False)])
+    out, stream = relayed([source[a:b] for a, b in itertools.pairwise(edges)])
     assert out == DELTA + STOP + openai.DONE
     assert not stream.truncated
 
@@ -133,7 +136,9 @@ def test_an_error_event_is_held_back_for_the_driver():
     assert json.loads(stream.error)["error"]["message"] == "boom"
 
 
-@pytest.mark.parametrize(("pieces", "truncated"), [([DELTA], True), ([DELTA, STOP], False), ([DELTA, openai.DONE], False)])
+@pytest.mark.parametrize(
+    ("pieces", "truncated"), [([DELTA], True), ([DELTA, STOP], False), ([DELTA, openai.DONE], False)]
+)
 def test_a_cut_is_known_by_its_missing_end(pieces, truncated):
     _, stream = relayed(pieces)
     assert stream.truncated is truncated
