@@ -5,13 +5,14 @@ them, so that `farthing --help` answers at once.
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gateway import __version__
 from gateway.core.errors import GatewayError
-from gateway.settings import Settings, SettingsError, environment, load
+from gateway.settings import Settings, SettingsError, environment, load, unknown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,6 +75,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     from gateway.telemetry.log import setup  # noqa: PLC0415
 
     setup(settings.log_level)
+    if names := unknown():
+        logging.getLogger("farthing").warning("no such setting: %s (see farthing serve --help)", ", ".join(names))
     gateway, notes = app.build(settings, environment())
     app.serve(
         gateway, lambda url: print(welcome.text(url, gateway.holder.current, gateway.settings, notes), flush=True)

@@ -1,7 +1,8 @@
 """Process plumbing: where to listen, where the policies are, how loud to be. The only reader of the environment.
 
-What requests do is policy (YAML), never a setting. Every setting is `FARTHING_<NAME>`; unknown ones are refused,
-so that a misspelt variable is not silently ignored.
+What requests do is policy (YAML), never a setting. Every setting is `FARTHING_<NAME>`. A variable of that prefix that
+is no setting is reported at start (a misspelling must not pass silently) but not refused: Kubernetes adds its own for
+a service named `farthing`, `FARTHING_PORT=tcp://...` among them, which is ignored.
 """
 
 import ipaddress
@@ -55,16 +56,22 @@ class Settings(BaseSettings):
 
 
 def load(overrides: Mapping[str, object] | None = None) -> Settings:
-    """The settings; raises `SettingsError` naming each variable that is wrong or unknown."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    unknown = sorted(k for k in os.environ if k.upper().startswith(PREFIX) and k.upper() not in known)
-    if unknown:
-        raise SettingsError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    """The settings; raises `SettingsError` naming each variable that is wrong."""
+    given = {k: v for k, v in (overrides or {}).items() if v is not None}
+    if "://" in os.environ.get(PREFIX + "PORT", ""):
+        given.setdefault("port", Settings.model_fields["port"].default)
     try:
-        return Settings(**{k: v for k, v in (overrides or {}).items() if v is not None})  # type: ignore[arg-type]
+        return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as exc:
         lines = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in exc.errors()]
         raise SettingsError("; ".join(lines)) from exc
+
+
+def unknown() -> list[str]:
+    """Variables that look like settings and are none, by name."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    names = [name for name in os.environ if name.startswith(PREFIX) and name not in known]
+    return sorted(name for name in names if not name.startswith((PREFIX + "PORT_", PREFIX + "SERVICE_")))
 
 
 def environment() -> Mapping[str, str]:

@@ -1,10 +1,12 @@
-"""Where finished records go: one append on the request's path, everything else in batches behind it.
+"""Where finished records go: one append on the request's path, everything else in small batches behind it.
 
-Fails open: a full queue drops the new record and counts it; a consumer that raises is counted and logged.
+Fails open: a full queue drops the new record and counts it, a consumer that raises is counted and logged, and the
+other consumers still get the batch. Knows nothing of what the consumers make of a record.
 """
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -13,18 +15,30 @@ from gateway.core.exchange import RequestRecord
 log = logging.getLogger("farthing.telemetry")
 
 Consumer = Callable[[list[RequestRecord]], None]
-_SLICE = 2000
-_LOG_EVERY = 240
-"""Failures between two log lines: about a minute's worth of drains."""
+
+_SLICE = 16
+"""Records between two turns of the event loop: 0.05 ms of metrics, 1.3 ms with OTLP, so that no request waits."""
+_LOG_EVERY_S = 60.0
 
 
 class RecordSink:
-    """A bounded queue of records and the consumers that are fed from it."""
+    """A bounded queue of records and the consumers that are fed from it, all on one event loop.
 
-    def __init__(self, consumers: Sequence[Consumer], capacity: int = 65536) -> None:
-        self._consumers = consumers
+    `dropped` counts records that found the queue full, `failures` the batches that a consumer raised on.
+    `monotonic` is in seconds and only spaces out log lines.
+    """
+
+    def __init__(
+        self,
+        consumers: Sequence[Consumer],
+        capacity: int = 65536,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._consumers = tuple(consumers)
         self._capacity = capacity
+        self._monotonic = monotonic
         self._queue: deque[RequestRecord] = deque()
+        self._quiet_until = float("-inf")
         self.dropped = 0
         self.failures = 0
 
@@ -36,28 +50,34 @@ class RecordSink:
         else:
             queue.append(record)
 
-    def drain(self, most: int = 1 << 30) -> None:
-        """Hands up to `most` waiting records to every consumer."""
+    def drain(self, most: int | None = None) -> None:
+        """Hands up to `most` waiting records (`None`: all) to every consumer, oldest first."""
         queue = self._queue
-        batch = [queue.popleft() for _ in range(min(len(queue), most))]
-        if not batch:
+        count = len(queue) if most is None else min(len(queue), most)
+        if not count:
             return
+        batch = [queue.popleft() for _ in range(count)]
         for consume in self._consumers:
             try:
                 consume(batch)
-            except Exception:
-                if self.failures % _LOG_EVERY == 0:
-                    log.exception("a consumer of records failed; %d records are not in it", len(batch))
-                self.failures += 1
+            except Exception as exc:  # noqa: BLE001 - one consumer's defect must not cost the others their records
+                self._failed(count, exc)
+
+    def _failed(self, count: int, exc: Exception) -> None:
+        self.failures += 1
+        now = self._monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _LOG_EVERY_S
+            log.error("a consumer failed on a batch of %d records (failure %d)", count, self.failures, exc_info=exc)
 
     async def run(self, interval_s: float = 0.25) -> None:
-        """Drains until cancelled, then once more."""
+        """Drains every `interval_s` seconds until cancelled, then what is left."""
         try:
             while True:
                 await asyncio.sleep(interval_s)
-                while len(self._queue) > _SLICE:
+                while self._queue:
                     self.drain(_SLICE)
                     await asyncio.sleep(0)
-                self.drain()
         finally:
-            self.drain()
+            while self._queue:
+                self.drain(_SLICE)
