@@ -127,6 +127,9 @@ class Gateway:
             headers = dict(pair.split("=", 1) for pair in settings.otlp_headers.split(",") if "=" in pair)
             consume, self._close_otel = build_otel(settings.otlp_endpoint, headers)
             consumers.append(consume)
+            self.metrics.counter(
+                "farthing_otel_spans_dropped", "Spans the collector did not take.", (), lambda: [((), consume.dropped)]
+            )
         return consumers
 
     def _policy_changed(self, policy: Policy) -> None:
@@ -157,7 +160,7 @@ class Gateway:
             (),
             lambda: [((), holder.loaded_at)],
         )
-        gauge(
+        self.metrics.counter(
             "farthing_policy_reloads",
             "Reloads since the start.",
             ("result",),
@@ -179,7 +182,9 @@ class Gateway:
                 for replica in state.replicas
             ],
         )
-        gauge("farthing_records_dropped", "Records lost to a full queue.", (), lambda: [((), self.sink.dropped)])
+        counter, sink = self.metrics.counter, self.sink
+        counter("farthing_records_dropped", "Records lost to a full queue.", (), lambda: [((), sink.dropped)])
+        counter("farthing_record_failures", "Batches a consumer failed on.", (), lambda: [((), sink.failures)])
 
     def application(self) -> Any:
         """The ASGI application: API paths to the edge, the process's own to Litestar."""

@@ -13,7 +13,7 @@ import msgspec
 from litestar.types import HTTPScope, Receive
 
 from gateway.core.clock import Clock
-from gateway.core.errors import GatewayError, InternalError, NotFound, UpstreamError
+from gateway.core.errors import GatewayError, InternalError, UpstreamError
 from gateway.core.exchange import Call, Dialect, Exchange, Next, Reply, RequestRecord
 from gateway.core.ids import uuid7
 from gateway.http import guard
@@ -80,9 +80,8 @@ class Edge:
     async def _answer(self, exchange: Exchange, scope: HTTPScope, receive: Receive, *, arrived: bool) -> Reply:
         try:
             exchange.call = await self._read(scope, receive, arrived=arrived)
-            if exchange.call.path == "/v1/models" or exchange.call.path.startswith("/v1/models/"):
-                return self._models(exchange)
-            return await self._pipeline(exchange)
+            own = self._models(exchange) if exchange.call.path.startswith("/v1/models") else None
+            return own or await self._pipeline(exchange)
         except GatewayError as error:
             exchange.outcome = "upstream_error" if isinstance(error, UpstreamError) else "client_error"
             exchange.error = error.code or error.type
@@ -110,17 +109,18 @@ class Edge:
             return openai.parse_call(endpoint, method, path, query, headers, index, body)
         return openai.parse_other(method, path, query, headers, index, body)
 
-    def _models(self, exchange: Exchange) -> Reply:
-        names = self._list_models(exchange.call.index)
+    def _models(self, exchange: Exchange) -> Reply | None:
+        """The models that the caller may ask for by name; `None` for one that only its upstream can describe."""
+        call = exchange.call
+        wanted = call.path.removeprefix("/v1/models").removeprefix("/")
+        if call.method not in ("GET", "HEAD"):
+            return None
+        names = self._list_models(call.index)
         created = int(exchange.started_wall)
         rows = [{"id": name, "object": "model", "created": created, "owned_by": "farthing"} for name in names]
-        wanted = exchange.call.path.removeprefix("/v1/models").removeprefix("/")
         if not wanted:
             return Reply(200, [JSON], msgspec.json.encode({"object": "list", "data": rows}))
-        for row in rows:
-            if row["id"] == wanted:
-                return Reply(200, [JSON], msgspec.json.encode(row))
-        raise NotFound(f"The model `{wanted}` does not exist or you do not have access to it.", param="model")
+        return Reply(200, [JSON], msgspec.json.encode(rows[names.index(wanted)])) if wanted in names else None
 
     async def _send(self, exchange: Exchange, reply: Reply, writer: Writer) -> None:
         exchange.status = reply.status

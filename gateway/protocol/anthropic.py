@@ -91,6 +91,13 @@ def anthropic_error_from_openai(body: bytes, status: int) -> bytes:
     return anthropic_error_body(status, _message(_error_object(body), body, status))
 
 
+def openai_error_message(body: bytes) -> tuple[str, str | None]:
+    """`(message, code)` of an OpenAI-compatible error body."""
+    error = _error_object(body)
+    code = error.get("code")
+    return _message(error, body, 500), None if code is None else str(code)
+
+
 def _error_object(body: bytes) -> dict[str, Any]:
     try:
         doc = msgspec.json.decode(body)

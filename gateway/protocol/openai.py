@@ -6,6 +6,7 @@ byte for byte. Source: OpenAI's API reference and the behaviour of the official 
 
 import re
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -84,10 +85,10 @@ def parse_other(
     dialect: Dialect = "anthropic" if path.startswith("/v1/messages") else "openai"
     kind = index.get(b"content-type", b"").lower()
     doc = None
-    model: object = None
+    model: object = unquote(path.removeprefix("/v1/models/")) if path.startswith("/v1/models/") else None
     if raw and b"json" in kind:
         doc = rawjson.decode_object(raw)
-        model = doc.get("model")
+        model = doc.get("model", model)
     elif kind.startswith(b"multipart/form-data"):
         found = _FORM_MODEL.search(raw)
         model = found[1].decode("utf-8", "replace") if found else None

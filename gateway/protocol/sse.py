@@ -1,4 +1,4 @@
-"""Server-sent events out of bytes in any split, and back (WHATWG HTML, section 9.2); knows nothing of what they carry."""
+"""Server-sent events out of bytes in any split, and back (WHATWG HTML, section 9.2), whatever they carry."""
 
 import re
 

@@ -3,6 +3,7 @@
 Translations never drop what changes an answer: a field that the other side cannot say is refused by name.
 """
 
+import re
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -13,6 +14,7 @@ from gateway.protocol.sse import Event
 Json = dict[str, Any]
 UsageDialect = Literal["openai", "anthropic"]
 MAX_MALFORMED_EVENTS = 3
+_REASONING_MODEL = re.compile(r"(?:^|/)(?:o\d|gpt-[5-9]|codex)")
 encode = msgspec.json.Encoder().encode
 
 
@@ -60,6 +62,14 @@ def data_url(url: str) -> tuple[str, str] | None:
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):
         return None
     return head[5:].split(";", 1)[0], data
+
+
+def limit_key(model: str) -> str:
+    """How a chat request says its limit: `max_tokens`, which every server knows, but for OpenAI's reasoning models.
+
+    Those refuse it and take `max_completion_tokens`, which other servers may pass over in silence.
+    """
+    return "max_completion_tokens" if _REASONING_MODEL.search(model) else "max_tokens"
 
 
 class Translated(msgspec.Struct, frozen=True):

@@ -15,10 +15,9 @@ check it. Unsigned thinking, which came from an upstream of this kind, goes back
 Anything else is refused by name, unless it is null: server-side tools, containers, MCP servers, a region.
 """
 
-import re
 from typing import Any
 
-from gateway.protocol.translate import Json, array, encode, mapping, refuse_others, refused, string
+from gateway.protocol.translate import Json, array, encode, limit_key, mapping, refuse_others, refused, string
 
 _AS_THEY_ARE = ("temperature", "top_p", "top_k")
 _KNOWN = frozenset(
@@ -43,20 +42,18 @@ _KNOWN = frozenset(
     )
 )
 _NEUTRAL: dict[str, tuple[Any, ...]] = {"speed": ("standard",), "mcp_servers": ([],)}
-_LIMIT_IS_COMPLETION = re.compile(r"(?:^|/)(?:o\d|gpt-[5-9]|codex)")
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 
 
 def messages_to_chat_request(doc: Json, model: str) -> Json:
     """The chat request for `model`; a stream asks for its usage.
 
-    The limit is `max_tokens`, which every server knows, but `max_completion_tokens` for OpenAI's reasoning models,
-    which refuse the other. Raises `BadRequest`, with `param`, for what is malformed or cannot be said.
+    Raises `BadRequest`, with `param`, for what is malformed or cannot be said.
     """
     refuse_others(doc, _KNOWN, _NEUTRAL, "the chat API")
     out: Json = {"model": model, "messages": _conversation(doc)}
     if doc.get("max_tokens") is not None:
-        out["max_completion_tokens" if _LIMIT_IS_COMPLETION.search(model) else "max_tokens"] = doc["max_tokens"]
+        out[limit_key(model)] = doc["max_tokens"]
     for key in _AS_THEY_ARE:
         if doc.get(key) is not None:
             out[key] = doc[key]
@@ -161,7 +158,9 @@ def _parts(block: Json, at: str) -> list[Json]:
 def _data_url(source: Json, at: str) -> str:
     if source.get("type") != "base64":
         raise refused(f"{at}.type", "only inline data and image URLs can be.")
-    return f"data:{string(source.get('media_type'), f'{at}.media_type')};base64,{string(source.get('data'), f'{at}.data')}"
+    return (
+        f"data:{string(source.get('media_type'), f'{at}.media_type')};base64,{string(source.get('data'), f'{at}.data')}"
+    )
 
 
 def _document(block: Json, at: str) -> list[Json]:

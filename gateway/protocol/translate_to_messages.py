@@ -190,7 +190,7 @@ def _caller(out: Json, doc: Json) -> None:
 
 def _effort(out: Json, effort: str, limit: Any) -> None:
     if effort != "none" and effort not in _EFFORTS:
-        raise BadRequest(f"'reasoning_effort' cannot be {effort[:64]!r}.", param="reasoning_effort", code="invalid_value")
+        raise refused("reasoning_effort", f"{effort[:64]!r} is not an effort.")
     if not _THINKS_BY_BUDGET.search(out["model"]):
         out.setdefault("thinking", {"type": "disabled"} if effort == "none" else {"type": "adaptive"})
         if effort != "none":

@@ -45,7 +45,6 @@ def span_name(record: RequestRecord) -> str:
 def request_attributes(record: RequestRecord) -> Attributes:
     """Attributes of the SERVER span; what is unknown is left out."""
     found: Attributes = {
-        **operation_attributes(record, record.target),
         "http.response.status_code": record.status,
         "url.path": record.path,
         "farthing.request_id": record.request_id,
@@ -60,6 +59,7 @@ def request_attributes(record: RequestRecord) -> Attributes:
         "farthing.overhead_s": record.overhead_s,
         "farthing.queue_s": record.queue_s,
     }
+    found = operation_attributes(record, record.target) | {name: value for name, value in found.items() if value != ""}
     if record.stream:
         found["gen_ai.request.stream"] = True
     if record.max_tokens is not None:
@@ -70,8 +70,8 @@ def request_attributes(record: RequestRecord) -> Attributes:
         found["error.type"] = record.error
     if record.outcome == "ok" or record.response_id is not None:
         found |= _response(record)
-    if record.stream and record.ttft_s is not None:
-        found["gen_ai.response.time_to_first_chunk"] = record.ttft_s
+        if record.stream and record.ttft_s is not None:
+            found["gen_ai.response.time_to_first_chunk"] = record.ttft_s
     return found | _billed(record.usage, record.cost_micro_usd)
 
 

@@ -21,7 +21,7 @@ _SECRET = re.compile(
     r"(?<![A-Za-z0-9])"  # not in the middle of a word: risk-assessment is no key
     r"(sk-|sk_|pk-|rk_|gsk_|xai-|hf_|ghp_|github_pat_|AKIA|AIza"  # prefixes of providers' keys
     r"|(?i:bearer|basic)\s+"  # Authorization's schemes
-    r"|(?i:api[-_]?key|authorization|token|password|secret)[\"']?\s*[=:]\s*[\"']?(?!(?i:bearer|basic)\s))"
+    r"|(?i:api[-_]?key|authorization|token|password|secret)[\"']?\s*[=:]\s*[\"']?)"
     r"[A-Za-z0-9+/_\-.~]{8,}=*"
 )
 _IN_URL = re.compile(r"(://[^/\s:@\"']*:)[^/\s@\"']+@")

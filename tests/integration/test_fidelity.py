@@ -195,12 +195,6 @@ async def test_an_error_event_in_place_of_the_first_chunk_keeps_an_error_status(
     assert answer.json()["error"]["message"]
 
 
-async def test_an_unknown_model_is_404_model_not_found(client, gateway):
-    answer = await client.get("/v1/models/nonesuch")
-    assert answer.status_code == 404
-    assert answer.json()["error"]["code"] == "model_not_found"
-
-
 async def test_an_unknown_url_is_404(client):
     answer = await client.get("/v1x/nonesuch")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_url")

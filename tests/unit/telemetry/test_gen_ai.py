@@ -71,11 +71,12 @@ def test_a_conversation_id_is_the_callers_and_bounded():
 def test_a_refused_request_claims_no_provider_and_no_response():
     found = request_attributes(
         record(target="", provider="", route="", attempts=(), usage=None, response_id=None, finish_reasons=(),
-               cost_micro_usd=None, status=404, outcome="client_error", error="model_not_found", ttft_s=None)
+               cost_micro_usd=None, status=404, outcome="client_error", error="model_not_found", ttft_s=0.001)
     )  # fmt: skip
     assert found["error.type"] == "model_not_found"
     assert found["http.response.status_code"] == 404
     assert "gen_ai.provider.name" not in found
+    assert "farthing.target" not in found
     assert not [name for name in found if name.startswith(("gen_ai.response", "gen_ai.usage", "farthing.cost"))]
 
 

@@ -180,9 +180,11 @@ def restored_logging():
 def test_the_set_up_sends_everything_at_the_level_to_stderr_once(restored_logging, monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    logging.getLogger().handlers.clear()
-    setup("warning")
+    earlier = io.StringIO()
+    logging.getLogger().handlers[:] = [logging.StreamHandler(earlier)]
+    setup("debug")
     setup("warning")
     logging.getLogger("farthing.x").info("unheard")
     logging.getLogger("farthing.x").warning("heard")
     assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["heard"]
+    assert earlier.getvalue() == ""
