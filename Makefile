@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SUITE ?=
 PEERS ?= peers
+ARGS ?=
+VLLM_TEST_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/farthing/vllm-cpu
+LOCK := --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-header
 
 .PHONY: help run test install install-dev check lint types test-clients test-openai-suite test-vllm bench-overhead lock clean
 
@@ -44,6 +47,32 @@ lint: install-dev
 
 types: install-dev
 	$(BIN)/mypy
+
+test-clients: install .venv-clients/.installed ## Real SDKs and frameworks against a live gateway (their own environment)
+	FARTHING_COMMAND_UNDER_TEST=$(abspath $(BIN)/farthing) PYTHONPATH=. \
+	  .venv-clients/bin/python -m pytest tests/integration/clients -W default -p no:cacheprovider
+
+.venv-clients/.installed: requirements/clients.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements/clients.txt
+	@touch $@
+
+test-openai-suite: install ## openai-python's own tests through the gateway: make test-openai-suite SUITE=checkout
+	@test -n "$(SUITE)" || { echo "give a checkout of github.com/openai/openai-python: make $@ SUITE=DIR"; exit 2; }
+	$(BIN)/python tests/suites/openai_suite/run.py --suite $(SUITE)
+
+test-vllm: install-dev ## A real vLLM server on the CPU behind the gateway (3 GB, a few minutes the first time)
+	tests/suites/vllm/setup.sh $(VLLM_TEST_DIR)
+	VLLM_TEST_DIR=$(VLLM_TEST_DIR) $(BIN)/python -m pytest tests/suites/vllm
+
+bench-overhead: install ## CPU per request against the peers found in PEERS=DIR
+	$(BIN)/python -m tests.benchmarks.overhead --peers $(PEERS) $(ARGS)
+
+lock: ## Resolve the hashed lock files anew (needs uv)
+	uv pip compile -q $(LOCK) pyproject.toml -o requirements/base.txt
+	uv pip compile -q $(LOCK) --extra dev pyproject.toml -c requirements/base.txt -o requirements/dev.txt
+	uv pip compile -q $(LOCK) requirements/build.in -o requirements/build.txt
+	uv pip compile -q $(LOCK) requirements/clients.in -o requirements/clients.txt
 
 clean: ## Remove what the targets above made
 	rm -rf $(VENV) .venv-clients .pytest_cache .mypy_cache .ruff_cache

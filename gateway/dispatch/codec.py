@@ -29,10 +29,25 @@ class Decoded(msgspec.Struct, frozen=True):
 class StreamCodec(Protocol):
     """Upstream bytes to the caller's bytes, event by event; see `protocol.openai.ChatStream`."""
 
-    id: str | None
-    model: str | None
-    error: bytes | None
-    chars: int
+    @property
+    def id(self) -> str | None:
+        """The upstream's id of the answer."""
+        ...
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered, in the upstream's words."""
+        ...
+
+    @property
+    def error(self) -> bytes | None:
+        """The upstream's error event, in the caller's format; nothing follows it."""
+        ...
+
+    @property
+    def chars(self) -> int:
+        """Characters delivered so far."""
+        ...
 
     def feed(self, data: bytes) -> bytes:
         """What can be sent to the caller now."""
@@ -70,11 +85,11 @@ class Codec(Protocol):
         """Path below the target's base URL, and the body."""
         ...
 
-    def answer(self, call: Call, target: Target, body: bytes) -> Decoded:
-        """A 2xx body; raises `UpstreamBroken` when it is not what it must be."""
+    def answer(self, call: Call, target: Target, body: bytes, created: int) -> Decoded:
+        """A 2xx body; `created` is Unix seconds, for formats that want it. Raises `UpstreamBroken`."""
         ...
 
-    def stream(self, call: Call, target: Target) -> StreamCodec:
+    def stream(self, call: Call, target: Target, created: int) -> StreamCodec:
         """A fresh stream state."""
         ...
 
@@ -110,13 +125,13 @@ class OpenAINative:
         """See `Codec`."""
         return call.path[3:], openai.request_body(call, target.model)
 
-    def answer(self, call: Call, target: Target, body: bytes) -> Decoded:
+    def answer(self, call: Call, target: Target, body: bytes, created: int) -> Decoded:  # noqa: ARG002 - the port's
         """See `Codec`."""
         answer = openai.read_answer(body, echoed(call, target))
         usage = from_openai(answer.usage) if answer.usage else None
         return Decoded(answer.body, answer.id, answer.model, usage, answer.finish_reasons)
 
-    def stream(self, call: Call, target: Target) -> StreamCodec:
+    def stream(self, call: Call, target: Target, created: int) -> StreamCodec:  # noqa: ARG002 - the port's
         """See `Codec`."""
         return _ChatStream(strip_usage=not call.wants_usage, echo_model=echoed(call, target))
 
@@ -219,7 +234,7 @@ class TypedNative:
         edits = {} if echoed(call, target) is None else {"model": msgspec.json.encode(target.model)}
         return call.path[3:], rawjson.replace(call.raw, edits) if edits else call.raw
 
-    def answer(self, call: Call, target: Target, body: bytes) -> Decoded:
+    def answer(self, call: Call, target: Target, body: bytes, created: int) -> Decoded:  # noqa: ARG002 - the port's
         """See `Codec`."""
         try:
             seen = _sniff(body)
@@ -234,7 +249,7 @@ class TypedNative:
         reason = seen.stop_reason or seen.status
         return Decoded(body, seen.id, seen.model, usage, (reason,) if reason else ())
 
-    def stream(self, call: Call, target: Target) -> StreamCodec:
+    def stream(self, call: Call, target: Target, created: int) -> StreamCodec:  # noqa: ARG002 - the port's
         """See `Codec`."""
         return _SniffStream(self._normalise, echoed(call, target))
 

@@ -195,7 +195,7 @@ class Dispatcher:
     async def _whole(self, exchange: Exchange, run: Running, codec: Codec, response: Response) -> Reply:
         call = exchange.call
         body = await response.read(MAX_ANSWER_BYTES)
-        decoded = codec.answer(call, run.target, body)
+        decoded = codec.answer(call, run.target, body, int(exchange.started_wall))
         exchange.response_id = decoded.id
         exchange.finish_reasons = decoded.finish_reasons
         exchange.upstream_request_id = request_id(response.headers)
@@ -210,7 +210,7 @@ class Dispatcher:
 
     async def _peeked(self, exchange: Exchange, run: Running, codec: Codec, response: Response) -> Reply | Failure:
         """Waits for the first event that the caller would see; until then nothing is promised."""
-        stream = codec.stream(exchange.call, run.target)
+        stream = codec.stream(exchange.call, run.target, int(exchange.started_wall))
         until = run.started + run.target.deadlines.first_token_s
         first = b""
         while not first and not stream.done:

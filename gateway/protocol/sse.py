@@ -97,9 +97,10 @@ class Parser:
 
     def finish(self) -> list[Event]:
         """The body ended: an event whose blank line never came, as if it had come (at most one)."""
-        rest = bytes(self._tail).strip(b"\r\n")
+        rest = bytes(self._tail).lstrip(b"\r\n")
         self._tail.clear()
-        event = _parse(rest, b"\n\n")
+        blank = _BLANK_LINE.search(rest)  # one that waited for the second half of a CRLF
+        event = _parse(rest[: blank.start()], blank[0]) if blank else _parse(rest.rstrip(b"\r\n"), b"\n\n")
         return [] if event is None else [event]
 
 

@@ -17,9 +17,15 @@ POLICY = {
     },
     "defaults": {"direct_targets": False},
     "targets": {
-        "small": {"provider": "sandbox", "model": "sandbox-small", "latency_ms": 1},
-        "large": {"provider": "sandbox", "model": "sandbox-large", "latency_ms": 1},
-        "failing": {"provider": "sandbox", "model": "sandbox-small", "latency_ms": 1, "error_rate": "100%"},
+        "small": {"provider": "sandbox", "model": "sandbox-small", "latency_ms": 1, "tokens_per_s": 100000},
+        "large": {"provider": "sandbox", "model": "sandbox-large", "latency_ms": 1, "tokens_per_s": 100000},
+        "failing": {
+            "provider": "sandbox",
+            "model": "sandbox-small",
+            "latency_ms": 1,
+            "tokens_per_s": 100000,
+            "error_rate": "100%",
+        },
     },
     "routes": [
         {"name": "vip", "match": {"models": ["auto"], "tags": ["vip"]}, "target": "large"},

@@ -32,10 +32,11 @@ class Stub:
     pid: int
 
     def counts(self) -> tuple[int, int]:
-        """Completions that it began since its start, and those that it is streaming now."""
-        status, body = fetch(self.port, "GET", "/stub/counts")
-        counts = json.loads(body)
-        assert status == 200
+        """Completions that it began since its start, and those that it is streaming now; raises `BenchmarkError`."""
+        try:
+            counts = json.loads(fetch(self.port, "GET", "/stub/counts")[1])
+        except (OSError, http.client.HTTPException) as exc:
+            raise BenchmarkError(f"the stub upstream does not answer: {exc!r}") from exc
         return int(counts["started"]), int(counts["active"])
 
 

@@ -26,7 +26,7 @@ from tests.benchmarks.overhead.load import (
 from tests.benchmarks.overhead.machine import BenchmarkError, Cores, core_time, cpu_s, rss_mb, running, tree, wait_quiet
 from tests.benchmarks.overhead.results import Case, Mode, Round, Row, Start
 
-_START_LIMIT_S = 120
+_START_LIMIT_S = 60
 _DRAIN_LIMIT_S = 30
 _WARM_UP_S = 1
 _LONGEST_S = 20

@@ -87,7 +87,8 @@ net.createServer({noDelay: true}, (socket) => {
   socket.on('data', (data) => {
     pending += data;
     for (let request; (request = wholeRequest(pending)) !== null;) {
-      const [method, path] = pending.slice(0, pending.indexOf('\r\n')).split(' ');
+      const [method, path, version] = pending.slice(0, pending.indexOf('\r\n')).split(' ');
+      if (version !== 'HTTP/1.1') return socket.destroy(); // an HTTP/2 preface, say: routers try
       const body = pending.slice(request.start, request.end);
       pending = pending.slice(request.end);
       respond(socket, method, path, body);

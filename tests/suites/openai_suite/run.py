@@ -31,7 +31,9 @@ MOCK_URL = "http://127.0.0.1:4010"
 FORMATS = [f"--validator-{part}-{kind}-format=brackets" for part in ("query", "form") for kind in ("array", "object")]
 POLICY = {
     "version": 1,
-    "targets": {"mock": {"provider": "openai_compatible", "base_url": f"{MOCK_URL}", "price": {"input": 1, "output": 1}}},
+    "targets": {
+        "mock": {"provider": "openai_compatible", "base_url": f"{MOCK_URL}", "price": {"input": 1, "output": 1}}
+    },
     "routes": [{"name": "all", "match": {}, "target": "mock"}],
 }
 
@@ -97,19 +99,32 @@ def tally(name: str, found: dict[str, str]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", type=Path, required=True, help="checkout of openai-python")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/farthing/openai-suite", help="[%(default)s]")
+    parser.add_argument(
+        "--cache", type=Path, default=Path.home() / ".cache/farthing/openai-suite", help="[%(default)s]"
+    )
     parser.add_argument("--gateway", default=str(Path(sys.executable).parent / "farthing"), help="[%(default)s]")
     parser.add_argument("patterns", nargs="*", help=f"below tests/api_resources [{' '.join(RESOURCES)}]")
     arguments = parser.parse_args()
     suite = arguments.suite.resolve()
     spec = suite / "api_reference/openapi.transformed.yml"
-    for need, hint in ((shutil.which("npm"), "install node 20 or newer"), (spec.exists(), "clone github.com/openai/openai-python")):
+    for need, hint in (
+        (shutil.which("npm"), "install node 20 or newer"),
+        (spec.exists(), "clone github.com/openai/openai-python"),
+    ):
         if not need:
             sys.exit(f"cannot run the suite: {hint}")
     arguments.cache.mkdir(parents=True, exist_ok=True)
     python = environment(suite, arguments.cache)
     paths = [f"tests/api_resources/{name}" for name in arguments.patterns or RESOURCES]
-    steady = [str(arguments.cache / "node_modules/.bin/steady"), "--host", "127.0.0.1", "-p", "4010", *FORMATS, str(spec)]
+    steady = [
+        str(arguments.cache / "node_modules/.bin/steady"),
+        "--host",
+        "127.0.0.1",
+        "-p",
+        "4010",
+        *FORMATS,
+        str(spec),
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         (work / "policies").mkdir()
@@ -125,7 +140,9 @@ def main() -> int:
                 tally("through the gateway", through)
     worse = [name for name, state in direct.items() if state == "passed" and through.get(name) != "passed"]
     for name in worse:
-        print(f"passes directly, {through.get(name, 'is missing')} through the gateway: {re.sub(r'^tests.api_resources.', '', name)}")
+        print(
+            f"passes directly, {through.get(name, 'is missing')} through the gateway: {re.sub(r'^tests.api_resources.', '', name)}"
+        )
     say(f"{len(worse)} tests are worse through the gateway")
     return 1 if worse else 0
 
