@@ -111,7 +111,6 @@ class _Event(msgspec.Struct):
     content_block: _Block | None = None
     delta: _Delta | None = None
     usage: Json | None = None
-    error: msgspec.Raw | None = None
 
 
 _decode_event = msgspec.json.Decoder(_Event).decode

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.overhead [--peers DIR] [--only NAME,NAME] [--rounds 3] [--seconds 5] [--json FILE]
     python -m tests.benchmarks.overhead --soak 200000
+    python -m tests.benchmarks.overhead --hold json --seconds 60
 
 Exit status: 0 when every goal that could be measured is met, 1 for a MISS or rows that are not valid, 2 when it
 cannot run.
@@ -11,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -21,7 +23,8 @@ from types import FrameType
 
 from tests.benchmarks.overhead import instructions, report, soak
 from tests.benchmarks.overhead.gateways import DIRECT, FARTHING, Entry, entries
-from tests.benchmarks.overhead.machine import BenchmarkError, Cores, check_machine, describe
+from tests.benchmarks.overhead.load import drive
+from tests.benchmarks.overhead.machine import BenchmarkError, Cores, check_machine, cpu_s, describe
 from tests.benchmarks.overhead.measure import Plan, measure, measure_direct, serving
 from tests.benchmarks.overhead.results import Case, Round
 
@@ -36,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_machine(arguments.cores)
         os.sched_setaffinity(0, {arguments.cores.load})
         known = entries(arguments.peers.resolve(), arguments.farthing)
-        return _soak(arguments, known) if arguments.soak else _compare(arguments, known)
+        command = _soak if arguments.soak else _hold if arguments.hold else _compare
+        return command(arguments, known)
     except BenchmarkError as exc:
         sys.stderr.write(f"overhead: {exc}\n")
         return 2
@@ -61,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--cores", type=_cores, default=Cores(0, 1), metavar="GATEWAY,LOAD", help="cores to pin to [0,1]")
     add("--json", type=Path, metavar="FILE", help="write every figure of every round there as well")
     add("--soak", type=_positive, metavar="REQUESTS", help="memory over so many requests to the first of --only")
+    add("--hold", choices=("json", "sse"), help="only serve and load the first of --only, for a profiler to look at")
+    add("--under", type=shlex.split, default=[], metavar="COMMAND", help="with --hold: a profiler to start it under")
     return parser
 
 
@@ -82,10 +88,7 @@ def _compare(arguments: argparse.Namespace, known: dict[str, Entry]) -> int:
 
 
 def _soak(arguments: argparse.Namespace, known: dict[str, Entry]) -> int:
-    names, versions = _chosen((arguments.only or [FARTHING])[:1], known)
-    entry = known.get(names[0])
-    if entry is None:
-        raise BenchmarkError(f"--soak needs a gateway, not {names[0]}")
+    entry, versions = _one(arguments, known)
     with serving(entry, arguments.cores, 0) as live:
         found = soak.soak(live, arguments.soak, seed=1, progress=_progress)
     goal = soak.goal(found)
@@ -93,6 +96,29 @@ def _soak(arguments: argparse.Namespace, known: dict[str, Entry]) -> int:
     if arguments.json:
         _write(arguments.json, {"versions": versions, "soak": found, "goals": [goal]})
     return 0 if goal.verdict == "PASS" else 1
+
+
+def _hold(arguments: argparse.Namespace, known: dict[str, Entry]) -> int:
+    mode, many, seconds = arguments.hold, arguments.connections, arguments.seconds
+    entry, _ = _one(arguments, known)
+    with serving(entry, arguments.cores, 0, arguments.chunk_delay_ms, arguments.under) as live:
+        gateway = live.gateway
+        drive(gateway.port, mode, many, 1, gateway.headers)
+        (before, _), cpu = live.upstream.counts(), cpu_s(live.pid)
+        print(f"{entry.name} is process {live.pid}, under load for {seconds} s: {mode} c={many}", flush=True)
+        load = drive(gateway.port, mode, many, seconds, gateway.headers)
+        requests = live.upstream.counts()[0] - before
+        used_us = (cpu_s(live.pid) - cpu) / max(1, requests) * 1e6
+    print(f"{requests:,} requests, {used_us:.1f} CPU us/request, {load.rps:,.0f}/s {load.faults}".rstrip())
+    return 1 if load.faults else 0
+
+
+def _one(arguments: argparse.Namespace, known: dict[str, Entry]) -> tuple[Entry, dict[str, str]]:
+    """The first of --only, else farthing, and its version."""
+    names, versions = _chosen((arguments.only or [FARTHING])[:1], known)
+    if names[0] not in known:
+        raise BenchmarkError(f"needs a gateway, not {names[0]}")
+    return known[names[0]], versions
 
 
 def _chosen(only: list[str] | None, known: dict[str, Entry]) -> tuple[list[str], dict[str, str]]:

@@ -69,10 +69,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], env: Mapping[str, str], core: int, log: Path) -> Iterator[int]:
+def running(
+    command: Sequence[str], env: Mapping[str, str], core: int, log: Path, patience_s: float = 3
+) -> Iterator[int]:
     """The pid of `command`, pinned to `core`, with `env` as its whole environment beside PATH and HOME.
 
-    Its output goes to `log`. At the end of the block its process group is ended, by force if it takes more than 3 s.
+    Its output goes to `log`. At the end of the block its process group is ended, by force after `patience_s`.
     """
     plain = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with log.open("w") as out:
@@ -92,7 +94,7 @@ def running(command: Sequence[str], env: Mapping[str, str], core: int, log: Path
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(3)
+                process.wait(patience_s)
 
 
 def alive(pid: int) -> bool:

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -58,8 +58,13 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(entry: Entry, cores: Cores, number: int, chunk_delay_ms: int = 0) -> Iterator[Running]:
-    """The gateway in front of a fresh stub, from its first answer on; raises `BenchmarkError` with the end of its log."""
+def serving(
+    entry: Entry, cores: Cores, number: int, chunk_delay_ms: int = 0, under: Sequence[str] = ()
+) -> Iterator[Running]:
+    """The gateway in front of a fresh stub, from its first answer on; raises `BenchmarkError` with the end of its log.
+
+    `under` is a profiler's command to run the gateway's under; it gets time to write what it found.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="overhead-") as folder,
         stub(cores.load, Path(folder), chunk_delay_ms) as up,
@@ -69,7 +74,8 @@ def serving(entry: Entry, cores: Cores, number: int, chunk_delay_ms: int = 0) ->
         gateway = entry.configure(up.port, run)
         log = run / "log"
         began = time.monotonic()
-        with running(gateway.command, gateway.env, cores.gateway, log) as pid:
+        command, patience_s = [*under, *gateway.command], 60 if under else 3
+        with running(command, gateway.env, cores.gateway, log, patience_s) as pid:
             try:
                 yield Running(gateway, pid, up, _await_start(gateway, pid, began, number))
             except BenchmarkError as exc:

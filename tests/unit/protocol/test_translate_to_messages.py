@@ -276,7 +276,7 @@ def test_what_asks_for_nothing_is_left_out(field, value):
 @pytest.mark.parametrize(
     ("param", "fields"),
     [
-        ("tools", {"tools": {}}),
+        ("tools", {"tools": {"type": "function"}}),
         ("tools[0]", {"tools": ["f"]}),
         ("tools[0].type", {"tools": [{"type": "custom", "custom": {"name": "c"}}]}),
         ("tools[0].function", {"tools": [{"type": "function"}]}),
