@@ -99,19 +99,51 @@ def decode_completion(body: bytes) -> tuple[Completion, Choice, Spoken]:
     return completion, completion.choices[0], completion.choices[0].message
 
 
-class CallIndex:
-    """Which call a piece belongs to, also where a server leaves out `index`: a new id begins a new call."""
+class CallPiece(msgspec.Struct):
+    """What a chunk adds to call number `index`; `opens` is true once, when the name is known."""
+
+    index: int
+    opens: bool
+    id: str | None
+    name: str
+    arguments: str
+
+
+class Calls:
+    """Puts a stream's tool calls together, also where a server leaves out `index`: a new id is then a new call.
+
+    A call is held back until its name is known.
+    """
 
     def __init__(self) -> None:
         self._last = -1
         self._id: str | None = None
+        self._held: dict[int, CallPiece] = {}
+        self._begun: set[int] = set()
 
-    def of(self, piece: ToolCall) -> int:
-        """The call's number."""
-        if piece.index is not None:
-            self._last = piece.index
-        elif self._last < 0 or (piece.id and piece.id != self._id):
+    def __bool__(self) -> bool:
+        """Whether any call has begun."""
+        return bool(self._begun)
+
+    def piece(self, call: ToolCall) -> CallPiece | None:
+        """What can be told of `call` now, `None` while its name is missing."""
+        index = self._index(call)
+        if index in self._begun:
+            return CallPiece(index, False, None, "", call.function.written())
+        piece = self._held.setdefault(index, CallPiece(index, True, None, "", ""))
+        piece.id = call.id or piece.id
+        piece.name = call.function.name or ""
+        piece.arguments += call.function.written()
+        if not piece.name:
+            return None
+        self._begun.add(index)
+        return self._held.pop(index)
+
+    def _index(self, call: ToolCall) -> int:
+        if call.index is not None:
+            self._last = call.index
+        elif self._last < 0 or (call.id and call.id != self._id):
             self._last += 1
-        if piece.id:
-            self._id = piece.id
+        if call.id:
+            self._id = call.id
         return self._last

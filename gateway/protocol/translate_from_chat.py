@@ -13,7 +13,7 @@ from gateway.core.errors import UpstreamBroken
 from gateway.protocol.anthropic import STOP_REASONS, anthropic_error_from_openai, messages_usage
 from gateway.protocol.sse import frame
 from gateway.protocol.translate import Json, StreamTranslator, Translated, UsageDialect, encode
-from gateway.protocol.translate_chat_wire import CallIndex, Choice, Spoken, ToolCall, decode_chunk, decode_completion
+from gateway.protocol.translate_chat_wire import Calls, Choice, Spoken, ToolCall, decode_chunk, decode_completion
 
 
 def stop_of(choice: Choice, *, called: bool) -> tuple[str, str | None]:
@@ -89,9 +89,7 @@ class ChatToMessagesStream(StreamTranslator):
         self._started = False
         self._open: str | int | None = None
         self._blocks = 0
-        self._calls = CallIndex()
-        self._waiting: dict[int, tuple[str, str]] = {}
-        self._begun: set[int] = set()
+        self._calls = Calls()
         self._choice = Choice()
 
     def _translate(self, data: bytes) -> bytes:
@@ -112,7 +110,7 @@ class ChatToMessagesStream(StreamTranslator):
                 out += self._delta(choice.delta)
             if choice.finish_reason:
                 self._choice = choice
-                self.finish_reasons = [stop_of(choice, called=bool(self._begun))[0]]
+                self.finish_reasons = [stop_of(choice, called=bool(self._calls))[0]]
         return out
 
     def _start(self) -> bytes:
@@ -132,22 +130,17 @@ class ChatToMessagesStream(StreamTranslator):
             out += self._call(call)
         return out
 
-    def _call(self, piece: ToolCall) -> bytes:
-        index = self._calls.of(piece)
-        arguments = piece.function.written()
-        if index in self._begun:
-            if self._open != index:
-                raise UpstreamBroken("The upstream sent pieces of two tool calls in turns.")
-            return self._call_arguments(arguments)
-        id_, held = self._waiting.pop(index, ("", ""))
-        id_, held = piece.id or id_, held + arguments
-        if not piece.function.name:
-            self._waiting[index] = (id_, held)
+    def _call(self, call: ToolCall) -> bytes:
+        piece = self._calls.piece(call)
+        if piece is None:
             return b""
-        self._begun.add(index)
-        id_ = id_ or f"toolu_{self.id or ''}_{index}"
-        block = {"type": "tool_use", "id": id_, "name": piece.function.name, "input": {}}
-        return self._block(index, block) + self._call_arguments(held)
+        if not piece.opens and self._open != piece.index:
+            raise UpstreamBroken("The upstream sent pieces of two tool calls in turns.")
+        if not piece.opens:
+            return self._call_arguments(piece.arguments)
+        id_ = piece.id or f"toolu_{self.id or ''}_{piece.index}"
+        block = {"type": "tool_use", "id": id_, "name": piece.name, "input": {}}
+        return self._block(piece.index, block) + self._call_arguments(piece.arguments)
 
     def _call_arguments(self, text: str) -> bytes:
         return self._piece({"type": "input_json_delta", "partial_json": text}, len(text)) if text else b""
@@ -173,7 +166,7 @@ class ChatToMessagesStream(StreamTranslator):
 
     def _end(self) -> bytes:
         self._done = True
-        reason, sequence = stop_of(self._choice, called=bool(self._begun))
+        reason, sequence = stop_of(self._choice, called=bool(self._calls))
         self.finish_reasons = [reason]
         usage = messages_usage(self.usage_obj or {})
         return (

@@ -9,7 +9,7 @@ from gateway.core.errors import UpstreamBroken
 from gateway.protocol import sse
 from gateway.protocol.anthropic import openai_error_message
 from gateway.protocol.translate import Json, StreamTranslator, UsageDialect, encode
-from gateway.protocol.translate_chat_wire import CallIndex, Spoken, ToolCall, decode_chunk
+from gateway.protocol.translate_chat_wire import Calls, Spoken, ToolCall, decode_chunk
 from gateway.protocol.translate_from_messages import MessagesToChatStream
 from gateway.protocol.translate_responses_answer import (
     call_item,
@@ -70,8 +70,7 @@ class ChatToResponsesStream(StreamTranslator):
         self._sequence = 0
         self._output: list[Json] = []
         self._open: _Open | None = None
-        self._calls = CallIndex()
-        self._begun: set[int] = set()
+        self._calls = Calls()
         self._finish_reason: str | None = None
 
     def _translate(self, data: bytes) -> bytes:
@@ -145,19 +144,20 @@ class ChatToResponsesStream(StreamTranslator):
         extra: Json = {"logprobs": []} if key == "text" else {}
         return out + self._event(f"response.{_EVENTS[key]}.delta", {**self._at(), "delta": text, **extra})
 
-    def _call(self, piece: ToolCall) -> bytes:
-        index = self._calls.of(piece)
-        if index in self._begun and (self._open is None or self._open.key != index):
+    def _call(self, call: ToolCall) -> bytes:
+        piece = self._calls.piece(call)
+        if piece is None:
+            return b""
+        if not piece.opens and (self._open is None or self._open.key != piece.index):
             raise UpstreamBroken("The upstream sent pieces of two tool calls in turns.")
-        self._begun.add(index)
-        out = self._begin(index, "fc", piece.id, piece.function.name or "")
-        text = piece.function.written()
-        if not text:
+        out = self._begin(piece.index, "fc", piece.id, piece.name)
+        if not piece.arguments:
             return out
         assert self._open is not None
-        self._open.text.append(text)
-        self.chars += len(text)
-        return out + self._event("response.function_call_arguments.delta", {**self._at(content=False), "delta": text})
+        self._open.text.append(piece.arguments)
+        self.chars += len(piece.arguments)
+        delta = {**self._at(content=False), "delta": piece.arguments}
+        return out + self._event("response.function_call_arguments.delta", delta)
 
     def _close(self, status: str = "completed") -> bytes:
         item = self._open

@@ -110,6 +110,7 @@ def _hold(arguments: argparse.Namespace, known: dict[str, Entry]) -> int:
         requests = live.upstream.counts()[0] - before
         used_us = (cpu_s(live.pid) - cpu) / max(1, requests) * 1e6
     print(f"{requests:,} requests, {used_us:.1f} CPU us/request, {load.rps:,.0f}/s {load.faults}".rstrip())
+    print(f"{before + requests:,} requests since the start")
     return 1 if load.faults else 0
 
 

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import UpstreamBroken
@@ -22,6 +22,7 @@ def parse(body, *cuts):
     return events + parser.finish()
 
 
+@settings(deadline=None)
 @given(
     st.one_of(
         st.sampled_from(BODIES), st.lists(st.sampled_from([b"data: x", b"\n", b"\r", b"a:", b"event:e"])).map(b"".join)

@@ -4,7 +4,7 @@ import copy
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import BadRequest, UpstreamBroken
@@ -188,6 +188,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["input", "tools", "tool_choice", "text", "reasoning", "instructions"]), json_values
@@ -323,6 +324,11 @@ def test_the_streamed_response_equals_the_whole_one():
     ]
     assert last["response"]["usage"]["input_tokens"] == 50
     assert last["response"]["model"] == "alias"
+
+
+def test_a_call_waits_for_its_name():
+    items, _ = rebuilt(run("tool_name_late")[1])
+    assert [(i["call_id"], i["name"], i["arguments"]) for i in items] == [("call_z", "f", '{"a":1}')]
 
 
 def test_the_limit_makes_a_stream_incomplete():

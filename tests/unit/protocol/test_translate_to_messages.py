@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import BadRequest
@@ -373,6 +373,7 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["messages", "tools", "tool_choice", "stop", "response_format", "reasoning_effort", "user"]),
