@@ -62,6 +62,11 @@ GOLDEN = {
         {"input_tokens": 10, "output_tokens": 20, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0},
         Usage(uncached_input=10, output=20),
     ),
+    "Anthropic with thinking": (
+        from_anthropic,
+        {"input_tokens": 10, "output_tokens": 200, "output_tokens_details": {"thinking_tokens": 150}},
+        Usage(uncached_input=10, output=200, reasoning=150),
+    ),
     "Anthropic with both caches": (
         from_anthropic,
         {
