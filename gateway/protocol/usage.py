@@ -40,7 +40,10 @@ def from_anthropic(usage: dict[str, Any]) -> Usage:
     written = _count(usage, "cache_creation_input_tokens")
     hour = min(_count(split, "ephemeral_1h_input_tokens"), written) if split else 0
     output = _count(usage, "output_tokens")
-    return Usage(_count(usage, "input_tokens"), _count(usage, "cache_read_input_tokens"), written - hour, hour, output)
+    thought = min(_count(usage.get("output_tokens_details"), "thinking_tokens"), output)
+    return Usage(
+        _count(usage, "input_tokens"), _count(usage, "cache_read_input_tokens"), written - hour, hour, output, thought
+    )
 
 
 def _inclusive(prompt: int, cached: int, output: int, reasoning: int) -> Usage:
