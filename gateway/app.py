@@ -41,17 +41,20 @@ from gateway.telemetry.prometheus import PrometheusMetrics
 from gateway.telemetry.sink import RecordSink
 
 log = logging.getLogger("farthing")
+_DAY_S = 86_400
+MAX_QUOTES = 4096
+"""Callers choose model names, so what is remembered of them is bounded."""
 BUNDLED_POLICIES = Path(__file__).parent / "_policies"
 """The routing_policies/ of an installed wheel; in a checkout they lie beside the package."""
 
 
 class Quotes:
-    """Prices by (target, served model), looked up once a day and after each change of policy."""
+    """Prices by (target, served model): looked up once, forgotten at midnight UTC and when the policy changes."""
 
-    def __init__(self, book: PriceBook, today: Callable[[], Any]) -> None:
+    def __init__(self, book: PriceBook, wall: Callable[[], float]) -> None:
         self._book = book
-        self._today = today
-        self._day: Any = None
+        self._wall = wall
+        self._day = -1
         self._known: dict[tuple[str, str], Callable[[Usage], int] | None] = {}
 
     def forget(self) -> None:
@@ -60,11 +63,16 @@ class Quotes:
 
     def __call__(self, target: Target, model: str, usage: Usage) -> int | None:
         """Micro-USD, `None` when the price is unknown."""
+        day = int(self._wall() // _DAY_S)
+        if day != self._day or len(self._known) >= MAX_QUOTES:
+            self._known.clear()
+            self._day = day
         key = (target.name, model)
         try:
             quote = self._known[key]
         except KeyError:
-            price = price_of(target, model, self._book, self._today())
+            on = datetime.fromtimestamp(day * _DAY_S, UTC).date()
+            price = price_of(target, model, self._book, on)
             quote = self._known[key] = price.cost_total if price is not None else None
         return quote(usage) if quote is not None else None
 
@@ -86,7 +94,7 @@ class Gateway:
         self.upstreams = Upstreams(self.client, Sandbox(clock))
         self.breakers = BreakerRegistry(rng)
         self.pools = PoolRegistry(rng)
-        self.quotes = Quotes(book, lambda: datetime.now(UTC).date())
+        self.quotes = Quotes(book, clock.wall)
         self.holder = PolicyHolder(
             settings.policies, load, wall=clock.wall, on_change=self._policy_changed, also=secret_files
         )
