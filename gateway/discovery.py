@@ -77,13 +77,13 @@ def _sandbox() -> Found:
     return Found(document, (note,))
 
 
-async def probe(timeout_s: float = 0.4) -> list[LocalServer]:
-    """The local servers that answer `GET /v1/models` in time; an unexpected answer is no server."""
+async def probe(candidates: Sequence[tuple[str, str]] = LOCAL_SERVERS, timeout_s: float = 0.4) -> list[LocalServer]:
+    """Those of `candidates` (preset, base URL) that list their models in time; an unexpected answer is no server."""
     import httpx  # noqa: PLC0415 - only a start without targets needs it
 
     found = []
     async with httpx.AsyncClient(timeout=timeout_s, trust_env=False) as client:
-        for preset, base_url in LOCAL_SERVERS:
+        for preset, base_url in candidates:
             try:
                 answer = await client.get(f"{base_url}/models")
                 rows = answer.json()["data"] if answer.status_code == 200 else None
