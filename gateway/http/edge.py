@@ -57,7 +57,7 @@ class Edge:
         """One HTTP request, on a connection of `GuardedProtocol`."""
         started = self._monotonic()
         exchange = Exchange(uuid7(wall := self._wall(), self._bits), _unparsed(scope), started, wall)
-        writer: Writer = scope["farthing.writer"]  # type: ignore[typeddict-item]
+        writer: Writer = scope.pop("farthing.writer")  # type: ignore[typeddict-item]
         task = asyncio.current_task(writer.connection.loop)
         gone = writer.connection.on_lost = _Gone(task)
         self.in_flight += 1

@@ -10,7 +10,7 @@ import tempfile
 import textwrap
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,13 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def start_gateway(policy_yaml: str, env: Mapping[str, str] | None = None, *arguments: str) -> Iterator[Gateway]:
-    """Serves `policy_yaml` until the block ends; raises with the gateway's log if it does not come up."""
+def start_gateway(
+    policy_yaml: str, env: Mapping[str, str] | None = None, *arguments: str, command: Sequence[str] = ()
+) -> Iterator[Gateway]:
+    """Serves `policy_yaml` until the block ends; raises with the gateway's log if it does not come up.
+
+    `command` stands in for `farthing`: a wrapper that looks at the process from inside.
+    """
     with tempfile.TemporaryDirectory(prefix="farthing-test-") as scratch:
         policies = Path(scratch) / "routing_policies"
         policies.mkdir()
@@ -50,9 +55,7 @@ def start_gateway(policy_yaml: str, env: Mapping[str, str] | None = None, *argum
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("FARTHING_", "OPENAI_", "ANTHROPIC_"))}
         with log_path.open("w") as log:
             process = subprocess.Popen(
-                [sys.executable if (here := _farthing()) is None else here]
-                + ([] if here else ["-m", "gateway.cli"])
-                + ["serve", "--host", "127.0.0.1", "--port", "0", "--policies", str(policies), *arguments],
+                [*(command or _farthing()), "serve", "--host", "127.0.0.1", "--port", "0", "--policies", str(policies), *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**clean, **(env or {})},
@@ -69,12 +72,12 @@ def start_gateway(policy_yaml: str, env: Mapping[str, str] | None = None, *argum
                 process.wait()
 
 
-def _farthing() -> str | None:
-    """The command beside the running interpreter, or $FARTHING for suites that run in another environment."""
+def _farthing() -> list[str]:
+    """The command beside the running interpreter, or what suites in another environment name."""
     if named := os.environ.get("FARTHING_COMMAND_UNDER_TEST"):
-        return named
+        return [named]
     beside = Path(sys.executable).parent / "farthing"
-    return str(beside) if beside.exists() else None
+    return [str(beside)] if beside.exists() else [sys.executable, "-m", "gateway.cli"]
 
 
 def _wait(process: "subprocess.Popen[bytes]", log_path: Path, limit_s: float = 20.0) -> str:
