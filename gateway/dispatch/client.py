@@ -51,6 +51,7 @@ class _Connection(asyncio.Protocol):
         self.origin = origin
         self.loop = loop
         self.transport: asyncio.Transport | None = None
+        self.parser: httptools.HttpResponseParser | None = None
         self.reused = False
         self.closed = False
         self.idle_since = 0.0
@@ -152,6 +153,7 @@ class _Connection(asyncio.Protocol):
             return
         self.touched = True
         self.wait_until = self.loop.time() + self.idle_s if self.idle_s else self.wait_until
+        assert self.parser is not None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as exc:
@@ -163,9 +165,13 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        if not self.busy:
+        if self.busy:
+            self._cut(exc)
+        else:
             self._leave_pool()
-            return
+        self.transport = self.parser = None  # both refer back here: only the collector could free the three
+
+    def _cut(self, exc: Exception | None) -> None:
         if self.head_done and not self.complete and not self.framed and exc is None:
             self.on_message_complete()  # a body that ends where the connection ends
             return
@@ -192,6 +198,7 @@ class _Connection(asyncio.Protocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        assert self.parser is not None
         self.status = self.parser.get_status_code()
         if self.status < 200 and self.status != 101:
             return  # 100 Continue, 103 Early Hints: the answer is still to come
@@ -212,6 +219,7 @@ class _Connection(asyncio.Protocol):
             self.headers = []
             self.framed = False
             return
+        assert self.parser is not None
         self.keep_alive = self.parser.should_keep_alive()  # true only while the message ends
         self.complete = True
         self.wake()

@@ -3,6 +3,7 @@
 With cycles the collector has thousands of requests to take apart at a time, 20 ms in which nobody is answered.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from tests.integration.conftest import chat, policy
+from tests.support.faults import stall
 from tests.support.gateway import Gateway, start_gateway
 from tests.support.upstream import Upstream
 
@@ -46,10 +48,20 @@ def _garbage(gateway: Gateway, report: int) -> dict[str, int]:
     raise AssertionError(f"no report:\n{gateway.log}")
 
 
-@pytest.mark.parametrize("kind", ["json", "stream", "refused"])
+@pytest.mark.parametrize("kind", ["json", "stream", "refused", "caller leaves"])
 async def test_requests_leave_no_cycles(kind: str):
     body = chat("nothing-is-served-under-this" if kind == "refused" else "m", stream=kind == "stream")
-    async with Upstream() as upstream:
+    leaves = kind == "caller leaves"
+
+    async def once(client: httpx.AsyncClient) -> None:
+        if leaves:
+            with contextlib.suppress(httpx.TimeoutException):
+                await client.post("/v1/chat/completions", json=body, timeout=0.02)
+        else:
+            answer = await client.post("/v1/chat/completions", json=body)
+            assert answer.status_code == (404 if kind == "refused" else 200), answer.text
+
+    async with Upstream(stall() if leaves else None) as upstream:
         yaml = policy(upstream.url, [])
         if kind == "refused":
             yaml = json.dumps({**json.loads(yaml), "routes": json.loads(yaml)["routes"][:1]})
@@ -57,10 +69,9 @@ async def test_requests_leave_no_cycles(kind: str):
         with start_gateway(yaml, {"UP_KEY": "sk-up"}, command=reporter) as gateway:
             async with httpx.AsyncClient(base_url=gateway.url) as client:
                 for _ in range(20):  # what is made once is made
-                    await client.post("/v1/chat/completions", json=body)
+                    await once(client)
                 _garbage(gateway, 1)
                 for _ in range(100):
-                    answer = await client.post("/v1/chat/completions", json=body)
-                    assert answer.status_code == (404 if kind == "refused" else 200), answer.text
+                    await once(client)
                 left = _garbage(gateway, 2)
     assert sum(left.values()) < 100, left

@@ -55,7 +55,17 @@ def start_gateway(
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("FARTHING_", "OPENAI_", "ANTHROPIC_"))}
         with log_path.open("w") as log:
             process = subprocess.Popen(
-                [*(command or _farthing()), "serve", "--host", "127.0.0.1", "--port", "0", "--policies", str(policies), *arguments],
+                [
+                    *(command or _farthing()),
+                    "serve",
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    "0",
+                    "--policies",
+                    str(policies),
+                    *arguments,
+                ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**clean, **(env or {})},
