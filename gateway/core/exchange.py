@@ -22,6 +22,7 @@ Outcome = Literal[
     "truncated",  # bytes were sent, then the upstream failed; an error frame ended the stream
     "client_disconnect",  # the caller left; the upstream call was cancelled
     "internal_error",  # ours
+    "crashed",  # the gateway died in the middle of it; charged as reserved, marked estimated
 ]
 
 
@@ -159,6 +160,52 @@ class Attempt(msgspec.Struct, frozen=True):
     cost_micro_usd: int | None = None
 
 
+class Savings(msgspec.Struct, frozen=True, gc=False):
+    """What the request saved against the policy's baseline, in micro-USD; each part may be negative.
+
+    baseline - charged = cache + routing + compression - waste_escalation - waste_retries - own, to the micro-dollar.
+    `baseline` is a counterfactual: the original prompt and the served completion at the baseline target's price.
+    """
+
+    baseline: int
+    cache: int = 0
+    routing: int = 0
+    compression: int = 0
+    waste_escalation: int = 0
+    waste_retries: int = 0
+    own: int = 0
+
+    @property
+    def net(self) -> int:
+        """What is left of the savings after all waste and the gateway's own cost."""
+        return self.cache + self.routing + self.compression - self.waste_escalation - self.waste_retries - self.own
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """What is durable before the first upstream byte: enough to account for the request if the gateway dies now.
+
+    `reserved_micro_usd` is the worst case of the plan; `None` when its price is unknown. `budgets` are the ids of the
+    budget windows that hold the reservation.
+    """
+
+    request_id: str
+    started_s: float
+    tenant: str
+    key: str
+    tags: tuple[str, ...]
+    dialect: Dialect
+    endpoint: Endpoint
+    policy: str
+    route: str
+    requested_model: str
+    target: str
+    provider: str
+    model: str
+    stream: bool
+    reserved_micro_usd: int | None
+    budgets: tuple[str, ...] = ()
+
+
 class RequestRecord(msgspec.Struct, frozen=True):
     """What happened, once per request; headers, metrics, spans and (later) ledger rows are built from it.
 
@@ -198,6 +245,12 @@ class RequestRecord(msgspec.Struct, frozen=True):
     session: str | None = None
     traceparent: str | None = None
     max_tokens: int | None = None
+    tags: tuple[str, ...] = ()
+    admitted: bool = False
+    """It was accepted: a row of the ledger is owed."""
+    reserved_micro_usd: int | None = None
+    savings: Savings | None = None
+    """`None` without a baseline in the policy, or when a price is unknown."""
 
 
 class Reply:

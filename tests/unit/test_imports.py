@@ -13,8 +13,10 @@ RANK = {
     "protocol": 1,
     "policy": 2,
     "pricing": 2,
+    "database": 2,
     "access": 3,
     "dispatch": 3,
+    "ledger": 3,
     "pool": 3,
     "telemetry": 3,
     "pipeline": 4,
@@ -25,7 +27,20 @@ RANK = {
     "app": 7,
     "cli": 8,
 }
-HEAVY = ("onnxruntime", "qdrant_client", "sentence_transformers", "torch", "opentelemetry", "httpx", "pydantic", "yaml")
+HEAVY = (
+    "onnxruntime",
+    "qdrant_client",
+    "sentence_transformers",
+    "torch",
+    "opentelemetry",
+    "httpx",
+    "pydantic",
+    "yaml",
+    "redis",
+    "psycopg",
+    "sqlite3",
+    "pyarrow",
+)
 PURE = ("policy/table.py", "policy/compile.py", "dispatch/retry.py", "dispatch/verdict.py", "dispatch/breaker.py",
         "dispatch/codec.py", "pool/balance.py", "pricing/book.py", "pricing/hosted.py")  # fmt: skip
 

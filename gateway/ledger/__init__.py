@@ -1,0 +1,1 @@
+"""Every accepted request as one row: the journal, the store, the reports."""
