@@ -184,7 +184,7 @@ class Savings(msgspec.Struct, frozen=True, gc=False):
 class Admission(msgspec.Struct, frozen=True):
     """What is durable before the first upstream byte: enough to account for the request if the gateway dies now.
 
-    `reserved_micro_usd` is the worst case of the plan; `None` when its price is unknown. `budgets` are the ids of the
+    `reserved_micro_usd` is the worst case of the plan; `None` when its price is unknown. `windows` are the ids of the
     budget windows that hold the reservation.
     """
 
@@ -203,7 +203,7 @@ class Admission(msgspec.Struct, frozen=True):
     model: str
     stream: bool
     reserved_micro_usd: int | None
-    budgets: tuple[str, ...] = ()
+    windows: tuple[str, ...] = ()
 
 
 class RequestRecord(msgspec.Struct, frozen=True):
@@ -251,6 +251,8 @@ class RequestRecord(msgspec.Struct, frozen=True):
     reserved_micro_usd: int | None = None
     savings: Savings | None = None
     """`None` without a baseline in the policy, or when a price is unknown."""
+    windows: tuple[str, ...] = ()
+    """Ids of the budget windows that it is charged to."""
 
 
 class Reply:

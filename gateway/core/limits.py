@@ -18,6 +18,8 @@ class Budget(msgspec.Struct, frozen=True):
     period: Period
     limit_micro_usd: int
     soft: tuple[float, ...] = (0.8, 0.9, 1.0)
+    timezone: str = "UTC"
+    """IANA name; days, weeks (from Monday) and months begin at its midnight."""
 
 
 class Rate(msgspec.Struct, frozen=True):
