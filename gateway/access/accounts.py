@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.core.errors import GatewayError
-from gateway.core.limits import Applies, Budget, Rate
+from gateway.core.limits import Applies, Budget, Concurrency, Rate
 
 
 class Window(msgspec.Struct, frozen=True):
