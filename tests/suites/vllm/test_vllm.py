@@ -126,8 +126,17 @@ def events(text: str) -> list:
 
 
 def running(vllm: str) -> float:
-    text = httpx.get(f"{vllm}/metrics", timeout=5).text
-    return sum(float(value) for value in re.findall(r"^vllm:num_requests_running\{.*\} (\S+)", text, re.MULTILINE))
+    return _metric(vllm, r"num_requests_running\{.*\}")
+
+
+def finished(vllm: str) -> float:
+    """Requests that were worked on to their end."""
+    return _metric(vllm, r"request_success_total\{.*\}")
+
+
+def _metric(vllm: str, series: str) -> float:
+    text = httpx.get(f"{vllm}/metrics", timeout=10).text
+    return sum(float(value) for value in re.findall(rf"^vllm:{series} (\S+)", text, re.MULTILINE))
 
 
 def test_an_answer_is_vllms_own_and_has_a_price_from_gpu_hours(client, vllm):
@@ -228,26 +237,20 @@ def test_errors_are_vllms_own_bytes(client, vllm, body):
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "json"])
 def test_the_engine_stops_when_the_client_leaves(gateway, vllm, stream):
+    """Nothing is asked of vLLM's own server before the caller leaves: on a small machine the engine starves it."""
+    before = finished(vllm)
     body = json.dumps(chat(stream=stream, max_tokens=3500, ignore_eos=True)).encode()
     host, port = gateway.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as caller:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
         caller.sendall(head.encode() + body)
-        caller.setblocking(False)
-        _until(lambda: running(vllm) >= 1 or _refused(caller), 30)
-    started = time.monotonic()
+        caller.settimeout(30 if stream else 1)  # a second is plenty for the engine to begin, and far from its end
+        with contextlib.suppress(TimeoutError):
+            assert caller.recv(1024).startswith(b"HTTP/1.1 200")
+            assert stream, "the answer was complete before the caller left"
     _until(lambda: running(vllm) == 0, 5)
-    assert time.monotonic() - started < 2
+    assert finished(vllm) == before
     assert gateway.metric("farthing_requests_total", outcome="client_disconnect") >= 1
-
-
-def _refused(caller: socket.socket) -> bool:
-    """Fails with the answer if it is one that no engine worked on; a stream may have begun."""
-    with contextlib.suppress(BlockingIOError):
-        answer = caller.recv(4096)
-        assert answer.startswith(b"HTTP/1.1 200"), answer
-        assert b"text/event-stream" in answer, answer
-    return False
 
 
 def test_many_at_once(client):
