@@ -7,7 +7,9 @@ GatewayError
 │   ├── Forbidden          403 permission_error
 │   ├── NotFound           404 model_not_found / unknown_url
 │   ├── TooLarge           413 request_too_large
-│   └── Busy               429/503 with Retry-After: a limit of ours, not a fault
+│   ├── Busy               429/503 with Retry-After: a limit of ours, not a fault
+│   ├── RateLimited        429 rate_limit_exceeded with Retry-After
+│   └── BudgetExhausted    429 insufficient_quota: waiting a little does not help
 ├── PolicyError          the operator's files are wrong (file, line, key, fix): never a request's answer
 ├── UpstreamError        the provider failed
 │   ├── UpstreamRefused    it answered with an error status: relayed as it came
@@ -101,6 +103,24 @@ class Busy(ClientError):
     type = "server_error"
     code = "overloaded"
     retryable = True
+
+
+class RateLimited(ClientError):
+    """429: a rate or a concurrency limit of the caller; carries Retry-After."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    retryable = True
+
+
+class BudgetExhausted(ClientError):
+    """429: no budget has room for the worst case of the request; SDKs must not try again by themselves."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    retryable = False
 
 
 class PolicyError(GatewayError):

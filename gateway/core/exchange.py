@@ -284,6 +284,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "admitted",
         "attempts",
         "cache",
         "call",
@@ -292,13 +293,17 @@ class Exchange:
         "finish_reasons",
         "id",
         "identity",
+        "limit_headers",
         "model",
+        "more",
         "outcome",
         "plan",
         "policy",
         "provider",
         "queue_s",
+        "reserved_micro_usd",
         "response_id",
+        "savings",
         "started",
         "started_wall",
         "status",
@@ -307,6 +312,7 @@ class Exchange:
         "ttft_s",
         "upstream_request_id",
         "usage",
+        "windows",
     )
 
     def __init__(self, id_: str, call: Call, started: float, started_wall: float) -> None:
@@ -333,6 +339,14 @@ class Exchange:
         self.finish_reasons: tuple[str, ...] = ()
         self.response_id: str | None = None
         self.upstream_request_id: str | None = None
+        self.admitted = False
+        self.reserved_micro_usd: int | None = None
+        self.windows: tuple[str, ...] = ()
+        self.more: Callable[[int], Awaitable[bool]] | None = None
+        """Reserves so much more, for a call after one that may be billed; `None` without a reservation."""
+        self.savings: Savings | None = None
+        self.limit_headers = b""
+        """Ready header lines about limits (`x-ratelimit-*`)."""
 
     def header(self, name: bytes) -> str | None:
         """A request header by its lower-case name, decoded as Latin-1."""
@@ -365,7 +379,7 @@ class Exchange:
             self.error,
             tuple(self.attempts),
             self.usage,
-            self.cost_micro_usd,
+            0 if self.admitted and not self.attempts else self.cost_micro_usd,
             self.cache,
             self.ttft_s,
             duration,
@@ -377,6 +391,11 @@ class Exchange:
             self.header(b"x-farthing-session"),
             self.header(b"traceparent"),
             call.max_tokens,
+            tuple(sorted(identity.tags)) if identity and identity.tags else (),
+            self.admitted,
+            self.reserved_micro_usd,
+            self.savings,
+            self.windows,
         )
 
 

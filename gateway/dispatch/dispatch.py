@@ -19,7 +19,7 @@ from gateway.core.errors import (
     UpstreamTimeout,
     error_body,
 )
-from gateway.core.exchange import Exchange, Reply, Target
+from gateway.core.exchange import Call, Exchange, Reply, Target
 from gateway.dispatch import verdict as verdicts
 from gateway.dispatch.attempt import Price, Running
 from gateway.dispatch.breaker import BreakerRegistry, State
@@ -88,6 +88,9 @@ class Dispatcher:
             if isinstance(result, Reply):
                 return result
             failures.append(result)
+            if not await _covered(exchange):
+                step = GiveUp(len(failures) - 1, "unfunded")
+                break
             now = self._monotonic()
             outcome = result.outcome
             if target.pool is not None and self._siblings(run, tried):
@@ -185,7 +188,7 @@ class Dispatcher:
                 return self._raw(exchange, run, response)
             return await self._whole(exchange, run, codec, response)
         except UpstreamError as error:
-            return self._failed(run, error)
+            return self._failed(run, error, call)
         finally:
             if response is not None and not committed:
                 response.close()
@@ -219,7 +222,7 @@ class Dispatcher:
             except UpstreamTimeout as error:
                 if error.phase == "idle":
                     error = UpstreamTimeout("The upstream sent no first token in time.", phase="first_token")
-                return self._failed(run, error)
+                return self._failed(run, error, exchange.call)
             first = stream.feed(data) if data else stream.finish()
             if stream.error is not None:
                 return self._error_event(run, stream.error)
@@ -232,9 +235,12 @@ class Dispatcher:
 
     # -- what failed ----------------------------------------------------------------------------------------------
 
-    def _failed(self, run: Running, error: UpstreamError) -> Failure:
+    def _failed(self, run: Running, error: UpstreamError, call: Call) -> Failure:
+        """A call that was cut or took too long may be billed: its input is booked, as an estimate."""
         verdict = verdicts.classify(None, verdicts.kind_of(error))
-        run.failed(self._monotonic(), verdict, error.code or error.kind)
+        late = isinstance(error, UpstreamTimeout) and error.phase != "connect"
+        usage = estimate(call, 0) if late or isinstance(error, UpstreamBroken) else None
+        run.failed(self._monotonic(), verdict, error.code or error.kind, usage=usage)
         return Failure(AttemptOutcome(verdict), error)
 
     def _error_event(self, run: Running, payload: bytes) -> Failure:
@@ -259,6 +265,12 @@ class Dispatcher:
         if verdict.masked is not None:
             return Failure(outcome, _masked(verdict.masked, run.target, status))
         return Failure(outcome, _relayed_error(codec, status, response.headers, body))
+
+
+async def _covered(exchange: Exchange) -> bool:
+    """What the last call may cost is reserved beside the next one; without room in the budgets there is no next one."""
+    cost = exchange.attempts[-1].cost_micro_usd
+    return not cost or exchange.more is None or await exchange.more(cost)
 
 
 def _masked(code: str, target: Target, status: int) -> UpstreamError:

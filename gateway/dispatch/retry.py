@@ -39,11 +39,12 @@ class GiveUp(msgspec.Struct, frozen=True):
     """Answer the caller with the outcome number `relay` of those given to `after` (from 0).
 
     `relay` is `None` when no attempt was made. `reason` is a label for metrics: the outcome was `final`, the
-    `deadline` is over, targets and tries are `exhausted`, the retry `budget` is, or no target was `unavailable`.
+    `deadline` is over, targets and tries are `exhausted`, the retry `budget` is, no target was `unavailable`, or the
+    caller's budgets have no room for another try (`unfunded`).
     """
 
     relay: int | None
-    reason: Literal["final", "deadline", "exhausted", "budget", "unavailable"]
+    reason: Literal["final", "deadline", "exhausted", "budget", "unavailable", "unfunded"]
 
 
 Step = Try | Wait | GiveUp

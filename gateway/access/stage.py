@@ -1,0 +1,183 @@
+"""The stage that admits a request: what its key may do, what its budgets hold, and the first line of its books.
+
+After resolve, before anything that costs money. All limits that apply are asked at once for the worst case of the
+plan; then the admission is made durable; then the request goes on. Fails closed: no room is 429, a store of budgets or
+a journal that does not answer is 503, and what was reserved is given back.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from gateway.access.accounts import Accounts, Refusal
+from gateway.access.alerts import Alerts
+from gateway.access.keyring import Keyring
+from gateway.access.keystore import permits
+from gateway.access.refusals import limit_headers, refused
+from gateway.core.clock import Clock
+from gateway.core.errors import Forbidden, GatewayError
+from gateway.core.exchange import Admission, Exchange, Identity, Next, Plan, Reply
+from gateway.core.limits import Applies, Budget, Concurrency, Rate
+
+LEASE_MARGIN_S = 60.0
+"""A lease outlives every deadline of its plan: what is still open then belongs to a worker that died."""
+MEMO_ENTRIES = 16_384
+
+
+class Estimate(msgspec.Struct, frozen=True, gc=False):
+    """What a request can use at worst. `micro_usd` is `None` when a price is unknown; `tokens` is a fair guess."""
+
+    micro_usd: int | None
+    tokens: int
+
+
+class Rules(Protocol):
+    """What the stage needs of a policy."""
+
+    @property
+    def hash(self) -> str:
+        """Its version."""
+        ...
+
+    @property
+    def timezone(self) -> str:
+        """Where days begin."""
+        ...
+
+    def limits(self, identity: Identity, route: str) -> Applies:
+        """The policy's own limits of a caller on a route."""
+        ...
+
+    def reservation(self, known: int | None) -> int:
+        """What to reserve for a worst case; raises a `GatewayError` when an unknown price is refused."""
+        ...
+
+
+class Admit:
+    """See the module. `estimate` prices a plan at its worst; `admit` makes the admission durable or raises."""
+
+    def __init__(
+        self,
+        rules: Callable[[], Rules],
+        accounts: Accounts,
+        keyring: Keyring,
+        *,
+        estimate: Callable[[Exchange, Plan], Estimate],
+        admit: Callable[[Admission], None],
+        alerts: Alerts,
+        clock: Clock,
+    ) -> None:
+        self._rules = rules
+        self._accounts = accounts
+        self._keyring = keyring
+        self._estimate = estimate
+        self._admit = admit
+        self._alerts = alerts
+        self._wall = clock.wall
+        self._memo: dict[tuple[Identity, str], tuple[str, Applies | None, Applies]] = {}
+
+    async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
+        """A refusal, or the next stage with the request reserved and admitted."""
+        identity, plan = exchange.identity, exchange.plan
+        assert identity is not None, "authenticate comes before admit"
+        assert plan is not None, "resolve comes before admit"
+        applies = self._applies(identity, plan.route, exchange.call.model)
+        worst = self._estimate(exchange, plan)
+        exchange.reserved_micro_usd = worst.micro_usd
+        if applies:
+            await self._reserve(exchange, applies, worst, plan)
+        try:
+            self._admit(admission(exchange, identity, plan))
+        except GatewayError:
+            self._accounts.release(exchange.id, self._wall())
+            raise
+        exchange.admitted = True
+        return await call_next(exchange)
+
+    async def _reserve(self, exchange: Exchange, applies: Applies, worst: Estimate, plan: Plan) -> None:
+        amount = self._rules().reservation(worst.micro_usd) if applies.budgets else worst.micro_usd or 0
+        lease_s = max(target.deadlines.total_s for target in plan.targets) + LEASE_MARGIN_S
+        now = self._wall()
+        answer = await self._accounts.reserve(exchange.id, applies, amount, worst.tokens, now, lease_s)
+        if isinstance(answer, Refusal):
+            if answer.spent is not None:
+                self._alerts.note((answer.spent,), now)
+            raise refused(answer, amount)
+        exchange.reserved_micro_usd = amount
+        exchange.windows = answer.windows
+        if answer.windows:
+            exchange.more = partial(self._more, exchange, lease_s)
+            self._alerts.note(answer.spent, now)
+        exchange.limit_headers = limit_headers(answer)
+
+    async def _more(self, exchange: Exchange, lease_s: float, micro_usd: int) -> bool:
+        if not await self._accounts.extend(exchange.id, micro_usd, self._wall(), lease_s):
+            return False
+        exchange.reserved_micro_usd = (exchange.reserved_micro_usd or 0) + micro_usd
+        return True
+
+    def _applies(self, identity: Identity, route: str, model: str | None) -> Applies:
+        """The limits of the policy and of the key together; raises `Forbidden` for what the key may not do."""
+        held = self._keyring.by_id.get(identity.key)
+        if held is not None and not permits(held.limits, route, model):
+            raise Forbidden(
+                f"This key may not use the model `{model}`." if model else "This key is limited to models by name.",
+                code="model_not_allowed",
+                param="model",
+            )
+        rules = self._rules()
+        own = held.applies if held is not None else None
+        memo = self._memo.get((identity, route))
+        if memo is not None and memo[0] == rules.hash and memo[1] is own:
+            return memo[2]
+        applies = rules.limits(identity, route)
+        if own:
+            applies = merged(applies, own, rules.timezone)
+        if len(self._memo) >= MEMO_ENTRIES:
+            self._memo.clear()
+        self._memo[identity, route] = (rules.hash, own, applies)
+        return applies
+
+
+def merged(policy: Applies, key: Applies, timezone: str) -> Applies:
+    """Both; of limits with one id the lower, so that none is counted twice. Days begin where the policy says."""
+    budgets: dict[str, Budget] = {}
+    for budget in (*policy.budgets, *key.budgets):
+        here = msgspec.structs.replace(budget, timezone=timezone)
+        there = budgets.get(budget.id)
+        if there is None or here.limit_micro_usd < there.limit_micro_usd:
+            budgets[budget.id] = here
+    rates: dict[str, Rate] = {}
+    for rate in (*policy.rates, *key.rates):
+        if rate.id not in rates or rate.per_minute < rates[rate.id].per_minute:
+            rates[rate.id] = rate
+    slots: dict[str, Concurrency] = {}
+    for slot in (*policy.concurrency, *key.concurrency):
+        if slot.id not in slots or slot.most < slots[slot.id].most:
+            slots[slot.id] = slot
+    return Applies(tuple(budgets.values()), tuple(rates.values()), tuple(slots.values()))
+
+
+def admission(exchange: Exchange, identity: Identity, plan: Plan) -> Admission:
+    """What the journal holds while the request is under way."""
+    call, target = exchange.call, plan.targets[0]
+    return Admission(  # positional, in the order of the fields: it is built once per request
+        exchange.id,
+        exchange.started_wall,
+        identity.tenant,
+        identity.key,
+        tuple(sorted(identity.tags)) if identity.tags else (),
+        call.dialect,
+        call.endpoint,
+        exchange.policy,
+        plan.route,
+        call.model or "",
+        target.name,
+        target.provider,
+        target.model or call.model or "",
+        call.stream,
+        exchange.reserved_micro_usd,
+        exchange.windows,
+    )
