@@ -5,24 +5,28 @@ import contextlib
 import gc
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from litestar import Litestar, MediaType, Request, Response, get
 
-from gateway import discovery
+from gateway import discovery, gauges, welcome
+from gateway.access.alerts import Alerts
 from gateway.access.keys import Authenticate, identify
+from gateway.access.keystore import permits
+from gateway.access.stage import Admit
+from gateway.books import Books
 from gateway.core.clock import SystemClock
-from gateway.core.exchange import RequestRecord, Target, Usage
+from gateway.core.exchange import Exchange, RequestRecord
 from gateway.dispatch.breaker import BreakerRegistry
 from gateway.dispatch.client import HttpClient
 from gateway.dispatch.dispatch import Dispatcher
 from gateway.dispatch.retry import RetryBudget
 from gateway.dispatch.sandbox import Sandbox
 from gateway.dispatch.upstream import Upstreams
+from gateway.http.admin import ADMIN_ERRORS, admin_router
 from gateway.http.edge import Edge, Limits
 from gateway.http.server import GuardedProtocol
 from gateway.pipeline import Stage, compose
@@ -34,47 +38,16 @@ from gateway.policy.watch import PolicyHolder
 from gateway.pool.health import HealthProber
 from gateway.pool.registry import PoolRegistry
 from gateway.pricing.book import PriceBook, load_book
-from gateway.pricing.resolve import price_of
+from gateway.pricing.live import HostedPrices
+from gateway.pricing.quotes import Quotes
 from gateway.settings import Settings, SettingsError
 from gateway.telemetry.log import AccessLog
 from gateway.telemetry.prometheus import PrometheusMetrics
 from gateway.telemetry.sink import RecordSink
 
 log = logging.getLogger("farthing")
-_DAY_S = 86_400
-MAX_QUOTES = 4096
-"""Callers choose model names, so what is remembered of them is bounded."""
 BUNDLED_POLICIES = Path(__file__).parent / "_policies"
 """The routing_policies/ of an installed wheel; in a checkout they lie beside the package."""
-
-
-class Quotes:
-    """Prices by (target, served model): looked up once, forgotten at midnight UTC and when the policy changes."""
-
-    def __init__(self, book: PriceBook, wall: Callable[[], float]) -> None:
-        self._book = book
-        self._wall = wall
-        self._day = -1
-        self._known: dict[tuple[str, str], Callable[[Usage], int] | None] = {}
-
-    def forget(self) -> None:
-        """After a change of policy: targets may have other prices."""
-        self._known.clear()
-
-    def __call__(self, target: Target, model: str, usage: Usage) -> int | None:
-        """Micro-USD, `None` when the price is unknown."""
-        day = int(self._wall() // _DAY_S)
-        if day != self._day or len(self._known) >= MAX_QUOTES:
-            self._known.clear()
-            self._day = day
-        key = (target.name, model)
-        try:
-            quote = self._known[key]
-        except KeyError:
-            on = datetime.fromtimestamp(day * _DAY_S, UTC).date()
-            price = price_of(target, model, self._book, on)
-            quote = self._known[key] = price.cost_total if price is not None else None
-        return quote(usage) if quote is not None else None
 
 
 class Gateway:
@@ -90,11 +63,14 @@ class Gateway:
         clock = SystemClock()
         rng = random.random
         self.settings = settings
+        self.clock = clock
+        self.books = Books(settings, clock)
         self.client = HttpClient()
         self.upstreams = Upstreams(self.client, Sandbox(clock))
         self.breakers = BreakerRegistry(rng)
         self.pools = PoolRegistry(rng)
-        self.quotes = Quotes(book, clock.wall)
+        self.hosted = HostedPrices((), clock.wall)
+        self.quotes = Quotes(book, clock.wall, charged=self.hosted.price, ceiling=self.hosted.ceiling)
         self.holder = PolicyHolder(
             settings.policies, load, wall=clock.wall, on_change=self._policy_changed, also=secret_files
         )
@@ -112,21 +88,38 @@ class Gateway:
             clock=clock,
             rng=rng,
         )
-        authenticate = Authenticate(lambda: self.holder.current.keys, may_be_open=settings.loopback)
-        stages: list[Stage] = [authenticate, Resolve(lambda: self.holder.current, rng)]
+        books = self.books
+        self.alerts = Alerts(lambda: self.holder.current.money.alert_webhook, post_json)
+        stages: list[Stage] = [
+            Authenticate(lambda: self.holder.current.keys, may_be_open=settings.loopback, keyring=books.keyring),
+            Resolve(lambda: self.holder.current, rng),
+            Admit(
+                lambda: self.holder.current,
+                books.accounts,
+                books.keyring,
+                price_of=self.quotes.most,
+                admit=books.writer.admit,
+                alerts=self.alerts,
+                clock=clock,
+            ),
+        ]
         self.edge = Edge(
             compose(stages, dispatcher),
             list_models=self._list_models,
-            emit=self.sink.put,
+            finish=self._finish,
             clock=clock,
             getrandbits=random.getrandbits,
             limits=Limits(max_body_bytes=settings.max_body_mib << 20),
         )
-        self._register_gauges(clock.monotonic)
+        self._register_gauges()
+
+    def _finish(self, exchange: Exchange, now: float) -> None:
+        """The end of every request: its books are closed, then its record goes to whoever watches."""
+        self.sink.put(self.books.finish(exchange, now, self.holder.current, self.quotes))
 
     def _consumers(self) -> list[Callable[[list[RequestRecord]], None]]:
         settings = self.settings
-        consumers: list[Callable[[list[RequestRecord]], None]] = [self.metrics.consume]
+        consumers: list[Callable[[list[RequestRecord]], None]] = [self.metrics.consume, self._observe]
         if settings.access_log:
             consumers.append(AccessLog())
         if settings.otlp_endpoint:
@@ -140,65 +133,45 @@ class Gateway:
             )
         return consumers
 
+    def _observe(self, batch: list[RequestRecord]) -> None:
+        for record in batch:
+            self.hosted.observe(record)
+
     def _policy_changed(self, policy: Policy) -> None:
         self.pools.sync(policy.pools.values())
+        self.hosted.sync(policy.pools.values())
         self.breakers.retain(policy.targets.keys())
         self.upstreams.forget()
         self.quotes.forget()
-        if not policy.keys and not self.settings.loopback:
-            log.error("the policy declares no keys and the gateway is reachable from outside: requests are refused")
 
     def _list_models(self, headers: Mapping[bytes, bytes]) -> list[str]:
-        policy = self.holder.current
-        return policy.model_names(identify(policy.keys, headers, may_be_open=self.settings.loopback))
+        policy, keyring = self.holder.current, self.books.keyring
+        identity = identify(policy.keys, headers, may_be_open=self.settings.loopback, keyring=keyring)
+        names = policy.model_names(identity)
+        held = keyring.by_id.get(identity.key)
+        if held is None:
+            return names
+        routes = {name: policy.resolve(identity, name, []) for name in names}
+        return [name for name, route in routes.items() if route and permits(held.limits, route.name, name)]
 
-    def _register_gauges(self, monotonic: Callable[[], float]) -> None:
-        holder, gauge = self.holder, self.metrics.gauge
-        gauge("farthing_in_flight", "Requests being answered.", (), lambda: [((), self.edge.in_flight)])
-        gauge("farthing_policy_info", "The policy in force.", ("hash",), lambda: [((holder.current.hash,), 1)])
-        gauge(
-            "farthing_policy_reload_success",
-            "1 if the files on disk are the policy in force, 0 if the last good one is kept.",
-            (),
-            lambda: [((), holder.last_error is None)],
-        )
-        gauge(
-            "farthing_policy_loaded_timestamp_seconds",
-            "When the policy in force was loaded.",
-            (),
-            lambda: [((), holder.loaded_at)],
-        )
-        self.metrics.counter(
-            "farthing_policy_reloads",
-            "Reloads since the start.",
-            ("result",),
-            lambda: [(("ok",), holder.reloads_ok), (("failed",), holder.reloads_failed)],
-        )
-        gauge(
-            "farthing_breaker_state",
-            "1 for the state that a target's breaker is in.",
-            ("target", "state"),
-            lambda: [((name, breaker.state(monotonic()).value), 1) for name, breaker in self.breakers.items()],
-        )
-        gauge(
-            "farthing_replica_healthy",
-            "1 while a replica answers its health probe.",
-            ("pool", "replica"),
-            lambda: [
-                ((state.pool.name, replica.url), replica.healthy)
-                for state in self.pools.all()
-                for replica in state.replicas
-            ],
-        )
-        counter, sink = self.metrics.counter, self.sink
-        counter("farthing_records_dropped", "Records lost to a full queue.", (), lambda: [((), sink.dropped)])
-        counter("farthing_record_failures", "Batches a consumer failed on.", (), lambda: [((), sink.failures)])
+    def _register_gauges(self) -> None:
+        metrics, sink = self.metrics, self.sink
+        gauges.policy(metrics, self.holder)
+        gauges.upstreams(metrics, self.breakers, self.pools, self.clock.monotonic)
+        gauges.budgets(metrics, self.books, self.alerts)
+        gauges.ledger(metrics, self.books.writer)
+        gauges.hosted(metrics, self.hosted)
+        metrics.gauge("farthing_in_flight", "Requests being answered.", (), lambda: [((), self.edge.in_flight)])
+        metrics.counter("farthing_records_dropped", "Records lost to a full queue.", (), lambda: [((), sink.dropped)])
+        metrics.counter("farthing_record_failures", "Batches a consumer failed on.", (), lambda: [((), sink.failures)])
 
     def application(self) -> Any:
         """The ASGI application: API paths to the edge, the process's own to Litestar."""
+        books = self.books
         own = Litestar(
-            route_handlers=self._own_routes(),
+            route_handlers=[*self._own_routes(), admin_router(books.keys, books.keyring, books.spent, self.clock)],
             lifespan=[self._lifespan],
+            exception_handlers=ADMIN_ERRORS,
             openapi_config=None,
             logging_config=None,
         )
@@ -206,7 +179,8 @@ class Gateway:
         edge = self.edge
 
         async def application(scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] == "http" and scope["path"] not in own_paths:
+            path = scope.get("path", "")
+            if scope["type"] == "http" and path not in own_paths and not path.startswith("/admin/"):
                 await edge(scope, receive)
             else:
                 await own(scope, receive, send)
@@ -237,7 +211,10 @@ class Gateway:
             self.holder.watch(self.settings.reload_interval_s),
             self.prober.run(),
             self.sink.run(),
+            self.alerts.run(),
+            *self.books.jobs(),
         ]
+        self.books.writer.start()
         tasks = [asyncio.create_task(job) for job in jobs]
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
@@ -249,8 +226,22 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.client.close()
+            await self.books.aclose()
             if self._close_otel is not None:
                 await asyncio.to_thread(self._close_otel)
+
+
+async def post_json(url: str, body: bytes) -> None:
+    """Delivers an alert; raises `OSError` when it was not taken."""
+    import httpx  # noqa: PLC0415 - heavy, and rarely needed
+
+    try:
+        async with httpx.AsyncClient(timeout=10) as client:
+            answer = await client.post(url, content=body, headers={"content-type": "application/json"})
+    except httpx.HTTPError as exc:
+        raise OSError(f"{type(exc).__name__}: {exc}") from exc
+    if not answer.is_success:
+        raise OSError(f"status {answer.status_code}")
 
 
 def policies_directory(settings: Settings) -> Path:
@@ -291,13 +282,16 @@ def build(settings: Settings, environ: Mapping[str, str]) -> tuple[Gateway, tupl
         book,
     )
     policy = gateway.holder.current
-    if not policy.keys and not settings.loopback:
-        raise SettingsError(
-            f"refusing to serve on {settings.host} without keys: declare `keys:` in the policy, or listen on 127.0.0.1"
-        )
     discovered_targets = set((discovered or {}).get("targets", {})) if discovered else set()
     notes = found.notes if discovered_targets and discovered_targets <= set(policy.targets) else ()
     return gateway, notes
+
+
+def greeting(gateway: Gateway, url: str, notes: Sequence[str]) -> str:
+    """What is printed once the gateway listens."""
+    books, policy = gateway.books, gateway.holder.current
+    has_keys = bool(policy.keys) or not books.keyring.empty
+    return welcome.text(url, policy, gateway.settings, notes, has_keys=has_keys, owner_secret=books.owner_secret)
 
 
 def serve(gateway: Gateway, on_listening: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `farthing serve | policy lint|schema | prices import|diff|check`.
+"""The command line: `farthing serve | policy | keys | tenants | admin | ledger | prices`.
 
 Parses arguments, prints, exits; what commands do lives in the rooms. Heavy imports happen in the command that needs
 them, so that `farthing --help` answers at once.
@@ -9,10 +9,15 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway import __version__
 from gateway.core.errors import GatewayError
 from gateway.settings import Settings, SettingsError, environment, load, unknown
+
+if TYPE_CHECKING:
+    from gateway.access.keys_database import KeyStore
+    from gateway.ledger.commands import Where
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,10 +46,32 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _serve_parser(commands)
     _policy_parser(commands)
-    from gateway.pricing.commands import register  # noqa: PLC0415 - light, but not for `import gateway.cli`
-
-    register(commands)
+    _register_rooms(commands)
     return parser
+
+
+def _register_rooms(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from gateway.access import commands as access  # noqa: PLC0415 - light, but not for `import gateway.cli`
+    from gateway.ledger import commands as ledger  # noqa: PLC0415
+    from gateway.pricing import commands as pricing  # noqa: PLC0415
+
+    access.register(commands, _open_keys)
+    ledger.register(commands, _where)
+    pricing.register(commands)
+
+
+def _open_keys() -> "KeyStore":
+    from gateway.access.keys_database import KeyStore  # noqa: PLC0415
+    from gateway.books import open_data  # noqa: PLC0415
+
+    return KeyStore(open_data(load()))
+
+
+def _where() -> "Where":
+    from gateway.ledger.commands import Where  # noqa: PLC0415
+
+    settings = load()
+    return Where(settings.database_url, settings.journal_dir)
 
 
 def _serve_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -71,16 +98,14 @@ def _serve_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _serve(arguments: argparse.Namespace) -> int:
     settings = load({name: getattr(arguments, name) for name in ("host", "port", "policies")})
-    from gateway import app, welcome  # noqa: PLC0415 - the whole gateway, for this command only
+    from gateway import app  # noqa: PLC0415 - the whole gateway, for this command only
     from gateway.telemetry.log import setup  # noqa: PLC0415
 
     setup(settings.log_level)
     if names := unknown():
         logging.getLogger("farthing").warning("no such setting: %s (see farthing serve --help)", ", ".join(names))
     gateway, notes = app.build(settings, environment())
-    app.serve(
-        gateway, lambda url: print(welcome.text(url, gateway.holder.current, gateway.settings, notes), flush=True)
-    )
+    app.serve(gateway, lambda url: print(app.greeting(gateway, url, notes), flush=True))
     return 0
 
 

@@ -9,8 +9,9 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "FARTHING_"
@@ -28,6 +29,16 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(4000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     policies: Path = Field(Path("routing_policies"), description="Directory of the policy YAML files.")
+    data_dir: Path = Field(Path("farthing-data"), description="Directory of the journal and of the SQLite database.")
+    database: str = Field(
+        "", description="Ledger and keys: sqlite:///PATH or postgresql://...; empty: farthing.db in the data directory."
+    )
+    redis: str = Field("", description="Budgets and limits of many replicas: redis://...; empty: in this process.")
+    replicas: int = Field(1, ge=1, le=10_000, description="Replicas that share the Redis, for their shares of limits.")
+    budgets_degraded: bool = Field(
+        False, description="While Redis is away, spend this replica's share of what was left instead of refusing."
+    )
+    retention_days: int = Field(30, ge=1, description="How long single requests stay in the ledger.")
     reload_interval_s: float = Field(1.0, gt=0, description="How often the policy files are looked at.")
     log_level: str = Field("info", description="debug, info, warning or error.")
     access_log: bool = Field(False, description="One log line per request (never with prompts).")
@@ -43,6 +54,39 @@ class Settings(BaseSettings):
         if value.lower() not in ("debug", "info", "warning", "error"):
             raise ValueError("must be debug, info, warning or error")
         return value.lower()
+
+    @field_validator("database")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if value and not value.startswith(("sqlite:///", "postgresql://", "postgres://")):
+            raise ValueError("must be sqlite:///PATH or postgresql://HOST/NAME")
+        return value
+
+    @field_validator("redis")
+    @classmethod
+    def _known_redis(cls, value: str) -> str:
+        if value and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must be redis://HOST:PORT/DB, rediss:// or unix://")
+        return value
+
+    @model_validator(mode="after")
+    def _state_is_shared(self) -> Self:
+        if self.replicas > 1 and not (self.redis and self.database.startswith("postgres")):
+            raise ValueError(
+                "replicas > 1 need FARTHING_REDIS and a postgresql:// FARTHING_DATABASE: "
+                "budgets and keys in one process's files are not shared"
+            )
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """The database in force."""
+        return self.database or f"sqlite:///{self.data_dir / 'farthing.db'}"
+
+    @property
+    def journal_dir(self) -> Path:
+        """The folder of the journal."""
+        return self.data_dir / "journal"
 
     @property
     def loopback(self) -> bool:

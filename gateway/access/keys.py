@@ -1,12 +1,14 @@
 """Who asks: a bearer token or Anthropic's x-api-key, looked up by its SHA-256 and never kept or logged.
 
-Fails closed: no key or an unknown one is 401 as soon as the policy declares any key. Without keys the gateway
-is open, which the settings allow on a loopback address only.
+Keys come from the policy and from the store of keys (`Keyring`). Fails closed: no key or an unknown one is 401 as
+soon as there is any key; while the store is away for too long its keys are 503. Without keys the gateway is open,
+which the settings allow on a loopback address only.
 """
 
 import hashlib
 from collections.abc import Callable, Mapping
 
+from gateway.access.keyring import Keyring
 from gateway.core.errors import Unauthorized
 from gateway.core.exchange import Exchange, Identity, Next, Reply
 
@@ -24,12 +26,19 @@ def bearer(headers: Mapping[bytes, bytes]) -> bytes | None:
     return value[7:].strip()
 
 
-def identify(keys: Mapping[str, Identity], headers: Mapping[bytes, bytes], *, may_be_open: bool) -> Identity:
-    """The caller's identity; raises `Unauthorized`. `keys` maps SHA-256 hex digests to identities.
+def identify(
+    keys: Mapping[str, Identity],
+    headers: Mapping[bytes, bytes],
+    *,
+    may_be_open: bool,
+    keyring: Keyring | None = None,
+) -> Identity:
+    """The caller's identity; raises `Unauthorized`, or `KeysUnavailable` where only the store could know.
 
-    `may_be_open` lets everybody in while no key is declared; without it nobody is.
+    `keys` maps SHA-256 hex digests to the identities of the policy's keys. `may_be_open` lets everybody in while
+    there is no key at all; without it nobody is.
     """
-    if not keys and may_be_open:
+    if not keys and may_be_open and (keyring is None or keyring.empty):
         return OPEN
     token = bearer(headers)
     if not token:
@@ -38,7 +47,10 @@ def identify(keys: Mapping[str, Identity], headers: Mapping[bytes, bytes], *, ma
             "(Authorization: Bearer YOUR_KEY).",
             code="missing_api_key",
         )
-    identity = keys.get(hashlib.sha256(token).hexdigest())
+    sha256 = hashlib.sha256(token).hexdigest()
+    identity = keys.get(sha256)
+    if identity is None and keyring is not None and (held := keyring.find(sha256)) is not None:
+        identity = held.identity
     if identity is None:
         raise Unauthorized("Incorrect API key provided.")
     return identity
@@ -47,11 +59,16 @@ def identify(keys: Mapping[str, Identity], headers: Mapping[bytes, bytes], *, ma
 class Authenticate:
     """The first stage: no request goes on without an identity."""
 
-    def __init__(self, keys: Callable[[], Mapping[str, Identity]], *, may_be_open: bool) -> None:
+    def __init__(
+        self, keys: Callable[[], Mapping[str, Identity]], *, may_be_open: bool, keyring: Keyring | None = None
+    ) -> None:
         self._keys = keys
         self._may_be_open = may_be_open
+        self._keyring = keyring
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
         """401 or the next stage."""
-        exchange.identity = identify(self._keys(), exchange.call.index, may_be_open=self._may_be_open)
+        exchange.identity = identify(
+            self._keys(), exchange.call.index, may_be_open=self._may_be_open, keyring=self._keyring
+        )
         return await call_next(exchange)

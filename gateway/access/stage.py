@@ -7,7 +7,6 @@ a journal that does not answer is 503, and what was reserved is given back.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
@@ -18,61 +17,34 @@ from gateway.access.keystore import permits
 from gateway.access.refusals import limit_headers, refused
 from gateway.core.clock import Clock
 from gateway.core.errors import Forbidden, GatewayError
-from gateway.core.exchange import Admission, Exchange, Identity, Next, Plan, Reply
+from gateway.core.exchange import Admission, Call, Exchange, Identity, Next, Plan, Reply
 from gateway.core.limits import Applies, Budget, Concurrency, Rate
+from gateway.policy.table import Policy
+from gateway.pricing.worst_case import PriceOf, Refuse, WorstCase, plan_worst_case, reservation
 
 LEASE_MARGIN_S = 60.0
 """A lease outlives every deadline of its plan: what is still open then belongs to a worker that died."""
 MEMO_ENTRIES = 16_384
 
 
-class Estimate(msgspec.Struct, frozen=True, gc=False):
-    """What a request can use at worst. `micro_usd` is `None` when a price is unknown; `tokens` is a fair guess."""
-
-    micro_usd: int | None
-    tokens: int
-
-
-class Rules(Protocol):
-    """What the stage needs of a policy."""
-
-    @property
-    def hash(self) -> str:
-        """Its version."""
-        ...
-
-    @property
-    def timezone(self) -> str:
-        """Where days begin."""
-        ...
-
-    def limits(self, identity: Identity, route: str) -> Applies:
-        """The policy's own limits of a caller on a route."""
-        ...
-
-    def reservation(self, known: int | None) -> int:
-        """What to reserve for a worst case; raises a `GatewayError` when an unknown price is refused."""
-        ...
-
-
 class Admit:
-    """See the module. `estimate` prices a plan at its worst; `admit` makes the admission durable or raises."""
+    """See the module. `price_of` gives what a call can cost at most; `admit` makes an admission durable or raises."""
 
     def __init__(
         self,
-        rules: Callable[[], Rules],
+        current: Callable[[], Policy],
         accounts: Accounts,
         keyring: Keyring,
         *,
-        estimate: Callable[[Exchange, Plan], Estimate],
+        price_of: PriceOf,
         admit: Callable[[Admission], None],
         alerts: Alerts,
         clock: Clock,
     ) -> None:
-        self._rules = rules
+        self._current = current
         self._accounts = accounts
         self._keyring = keyring
-        self._estimate = estimate
+        self._price_of = price_of
         self._admit = admit
         self._alerts = alerts
         self._wall = clock.wall
@@ -83,11 +55,12 @@ class Admit:
         identity, plan = exchange.identity, exchange.plan
         assert identity is not None, "authenticate comes before admit"
         assert plan is not None, "resolve comes before admit"
-        applies = self._applies(identity, plan.route, exchange.call.model)
-        worst = self._estimate(exchange, plan)
+        policy = self._current()
+        applies = self._applies(policy, identity, plan.route, exchange.call.model)
+        worst = plan_worst_case(exchange.call, plan, self._price_of, policy.money)
         exchange.reserved_micro_usd = worst.micro_usd
         if applies:
-            await self._reserve(exchange, applies, worst, plan)
+            await self._reserve(exchange, applies, _amount(worst, policy, applies), plan)
         try:
             self._admit(admission(exchange, identity, plan))
         except GatewayError:
@@ -96,11 +69,10 @@ class Admit:
         exchange.admitted = True
         return await call_next(exchange)
 
-    async def _reserve(self, exchange: Exchange, applies: Applies, worst: Estimate, plan: Plan) -> None:
-        amount = self._rules().reservation(worst.micro_usd) if applies.budgets else worst.micro_usd or 0
+    async def _reserve(self, exchange: Exchange, applies: Applies, amount: int, plan: Plan) -> None:
         lease_s = max(target.deadlines.total_s for target in plan.targets) + LEASE_MARGIN_S
         now = self._wall()
-        answer = await self._accounts.reserve(exchange.id, applies, amount, worst.tokens, now, lease_s)
+        answer = await self._accounts.reserve(exchange.id, applies, amount, _tokens(exchange.call), now, lease_s)
         if isinstance(answer, Refusal):
             if answer.spent is not None:
                 self._alerts.note((answer.spent,), now)
@@ -118,7 +90,7 @@ class Admit:
         exchange.reserved_micro_usd = (exchange.reserved_micro_usd or 0) + micro_usd
         return True
 
-    def _applies(self, identity: Identity, route: str, model: str | None) -> Applies:
+    def _applies(self, policy: Policy, identity: Identity, route: str, model: str | None) -> Applies:
         """The limits of the policy and of the key together; raises `Forbidden` for what the key may not do."""
         held = self._keyring.by_id.get(identity.key)
         if held is not None and not permits(held.limits, route, model):
@@ -127,18 +99,36 @@ class Admit:
                 code="model_not_allowed",
                 param="model",
             )
-        rules = self._rules()
         own = held.applies if held is not None else None
         memo = self._memo.get((identity, route))
-        if memo is not None and memo[0] == rules.hash and memo[1] is own:
+        if memo is not None and memo[0] == policy.hash and memo[1] is own:
             return memo[2]
-        applies = rules.limits(identity, route)
+        applies = policy.limits(identity, route)
         if own:
-            applies = merged(applies, own, rules.timezone)
+            applies = merged(applies, own, policy.money.timezone)
         if len(self._memo) >= MEMO_ENTRIES:
             self._memo.clear()
-        self._memo[identity, route] = (rules.hash, own, applies)
+        self._memo[identity, route] = (policy.hash, own, applies)
         return applies
+
+
+def _amount(worst: WorstCase, policy: Policy, applies: Applies) -> int:
+    """What to reserve; raises `Forbidden` where the policy refuses an unknown price."""
+    if not applies.budgets:
+        return worst.micro_usd or 0
+    amount = reservation(worst, policy.money)
+    if isinstance(amount, Refuse):
+        raise Forbidden(
+            f"A budget applies to this request, and it cannot be counted: {amount.why}. The policy can state a price, "
+            "or a ceiling for unknown ones (money.unknown_price).",
+            code="price_unknown",
+        )
+    return amount
+
+
+def _tokens(call: Call) -> int:
+    """What rates of tokens count before the usage is known: four bytes a token, and what the caller allows."""
+    return len(call.raw) // 4 + (call.max_tokens or 0) * call.n
 
 
 def merged(policy: Applies, key: Applies, timezone: str) -> Applies:

@@ -2,13 +2,50 @@
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 
 from gateway.database.port import Cursor, DatabaseError, Dialect, Rows
+
+
+class _Connection(psycopg.Connection[Any]):
+    """Ends itself when an answer takes longer than `within_s`.
+
+    The server's statement timeout does not run while the server is frozen, and the kernel of a frozen process still
+    acknowledges what is sent to it, so that TCP's own timeouts never pass either.
+    """
+
+    within_s = 5.0
+    late = False
+
+    def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return super().wait(_within(gen, time.monotonic() + self.within_s), *args, **options)
+        except _Late as exc:
+            self.late = True
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"no answer within {self.within_s:g} s") from exc
+
+
+class _Late(Exception):
+    """The deadline of an answer has passed."""
+
+
+def _within(gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
+    """`gen`, which psycopg wakes at least ten times a second, until `deadline`."""
+    try:
+        waits_for = next(gen)
+        while True:
+            ready = yield waits_for
+            if not ready and time.monotonic() >= deadline:
+                raise _Late
+            waits_for = gen.send(ready)
+    except StopIteration as done:
+        return done.value
 
 
 class PostgresDatabase:
@@ -22,26 +59,32 @@ class PostgresDatabase:
         self._timeout_s = timeout_s
         self._writing = threading.Lock()
         self._local = threading.local()
-        self._all: list[psycopg.Connection[Any]] = []
-        self._writer: psycopg.Connection[Any] | None = self._connect()
+        self._all: list[_Connection] = []
+        self._closed = False
+        self._writer: _Connection | None = self._connect()
 
-    def _connect(self) -> "psycopg.Connection[Any]":
+    def _connect(self) -> _Connection:
+        limit_ms = round(self._timeout_s * 1000)
         try:
-            connection = psycopg.connect(
+            connection = _Connection.connect(
                 self._url,
                 autocommit=True,
                 connect_timeout=max(2, round(self._timeout_s)),
                 keepalives_idle=5,
-                tcp_user_timeout=round(self._timeout_s * 1000),
-                options=f"-c statement_timeout={round(self._timeout_s * 1000)}",
+                tcp_user_timeout=limit_ms,
+                options=f"-c statement_timeout={limit_ms} -c idle_in_transaction_session_timeout={2 * limit_ms}",
                 application_name="farthing",
             )
         except psycopg.Error as exc:
             raise DatabaseError(f"{self._where}: {str(exc).strip()}") from exc
+        connection.within_s = self._timeout_s + 1.0  # the server's own timeout comes first: it keeps the connection
         self._all.append(connection)
+        if self._closed:  # a thread that comes late must not stay connected
+            self._drop(connection)
+            raise DatabaseError(f"{self._where}: the database is closed")
         return connection
 
-    def _drop(self, connection: "psycopg.Connection[Any] | None") -> None:
+    def _drop(self, connection: _Connection | None) -> None:
         if connection is not None:
             with contextlib.suppress(psycopg.Error):
                 connection.close()
@@ -67,18 +110,27 @@ class PostgresDatabase:
                 raise DatabaseError(f"{self._where}: {str(exc).strip()}") from exc
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> Rows:
-        """See `Database`."""
+        """See `Database`. A connection that the server ended meanwhile is opened again; a late answer is not."""
         connection = getattr(self._local, "connection", None)
-        if connection is None or connection.broken or connection.closed:
-            self._drop(connection)
-            connection = self._local.connection = self._connect()
+        if connection is not None:
+            try:
+                return self._read(connection, sql, params)
+            except psycopg.Error as exc:
+                if connection.late or not connection.closed:
+                    raise DatabaseError(f"{self._where}: {str(exc).strip()}") from exc
+                self._drop(connection)
+        connection = self._local.connection = self._connect()
         try:
-            return connection.execute(_placeholders(sql), params).fetchall()
+            return self._read(connection, sql, params)
         except psycopg.Error as exc:
             raise DatabaseError(f"{self._where}: {str(exc).strip()}") from exc
 
+    def _read(self, connection: _Connection, sql: str, params: Sequence[Any]) -> Rows:
+        return connection.execute(_placeholders(sql), params).fetchall()
+
     def close(self) -> None:
         """See `Database`."""
+        self._closed = True
         for connection in list(self._all):
             self._drop(connection)
 

@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ class SqliteDatabase:
         self._writing = threading.Lock()
         self._local = threading.local()
         self._all: list[sqlite3.Connection] = []
+        self._closed = False
         self._writer = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
@@ -27,12 +29,15 @@ class SqliteDatabase:
             connection = sqlite3.connect(
                 self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
             )
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")  # a power cut loses the last commits: the journal has them
+            _write_ahead(connection, self._timeout_s)
+            connection.execute("PRAGMA synchronous=FULL")  # a commit outlasts a power cut: a key's revocation, a row
             connection.execute("PRAGMA foreign_keys=ON")
         except sqlite3.Error as exc:
             raise DatabaseError(f"{self._path}: {exc}") from exc
         self._all.append(connection)
+        if self._closed:  # a thread that comes late must not open the file once more
+            connection.close()
+            raise DatabaseError(f"{self._path}: the database is closed")
         return connection
 
     @contextlib.contextmanager
@@ -49,8 +54,9 @@ class SqliteDatabase:
                     raise
                 self._writer.execute("COMMIT")
             except sqlite3.Error as exc:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.Error):  # a closed connection cannot even be asked
+                    if self._writer.in_transaction:
+                        self._writer.execute("ROLLBACK")
                 raise DatabaseError(f"{self._path}: {exc}") from exc
 
     def query(self, sql: str, params: Sequence[Any] = ()) -> Rows:
@@ -65,8 +71,24 @@ class SqliteDatabase:
 
     def close(self) -> None:
         """See `Database`."""
-        for connection in self._all:
+        self._closed = True
+        for connection in list(self._all):
             connection.close()
+
+
+def _write_ahead(connection: sqlite3.Connection, timeout_s: float) -> None:
+    """Switches to WAL. For this one lock SQLite does not wait by itself, so two that make a file at once would fail."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() >= deadline:
+                connection.close()
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 class _SqliteCursor:

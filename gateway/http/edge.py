@@ -1,7 +1,7 @@
 """The API's edge: raw ASGI in, one `Exchange` through the pipeline, the reply out, one record at the end.
 
 It decides what a URL means and how an error looks; it knows nothing of targets, prices or providers. Whatever
-happens to a request, also when its caller leaves or a stage has a defect, exactly one record is handed on.
+happens to a request, also when its caller leaves or a stage has a defect, it is finished exactly once.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from litestar.types import HTTPScope, Receive
 
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError, InternalError, UpstreamError
-from gateway.core.exchange import Call, Dialect, Exchange, Next, Reply, RequestRecord
+from gateway.core.exchange import Call, Dialect, Exchange, Next, Reply
 from gateway.core.ids import uuid7
 from gateway.http import guard
 from gateway.http.answers import JSON, error_reply, gateway_headers
@@ -39,14 +39,14 @@ class Edge:
         pipeline: Next,
         *,
         list_models: Callable[[dict[bytes, bytes]], list[str]],
-        emit: Callable[[RequestRecord], None],
+        finish: Callable[[Exchange, float], None],
         clock: Clock,
         getrandbits: Callable[[int], int],
         limits: Limits,
     ) -> None:
         self._pipeline = pipeline
         self._list_models = list_models
-        self._emit = emit
+        self._finish = finish
         self._monotonic = clock.monotonic
         self._wall = clock.wall
         self._bits = getrandbits
@@ -75,7 +75,7 @@ class Edge:
         finally:
             self.in_flight -= 1
             writer.connection.on_lost = None
-            self._emit(exchange.record(self._monotonic()))
+            self._finish(exchange, self._monotonic())
 
     async def _answer(self, exchange: Exchange, scope: HTTPScope, receive: Receive, *, arrived: bool) -> Reply:
         try:
@@ -126,6 +126,8 @@ class Edge:
         exchange.status = reply.status
         exchange.ttft_s = self._monotonic() - exchange.started
         headers, ours = reply.headers, gateway_headers(exchange)
+        if exchange.limit_headers:  # the caller's limits are the gateway's, not those of the gateway's account
+            headers = [pair for pair in headers if not pair[0].startswith(b"x-ratelimit-")]
         stream = reply.stream
         if stream is None:
             writer.respond(reply.status, headers, ours, reply.body, head_only=exchange.call.method == "HEAD")

@@ -5,13 +5,11 @@ Everything here is an error; what is only doubtful is in `lint`.
 
 from collections.abc import Iterator
 
+from gateway.policy.check_money import DIRECT, check_money
 from gateway.policy.document import Document, Entry
 from gateway.policy.models import PriceSpec, RouteSpec, TargetSpec
 from gateway.policy.presets import CREDENTIAL_HEADERS, FRAMING_HEADERS, PRESETS
 from gateway.policy.problems import Path, Problem, did_you_mean
-
-DIRECT = "model:"
-"""Begins the names of implicit routes to targets that are asked for by name."""
 
 _SANDBOX_KEYS = ("size", "latency_ms", "tokens_per_s", "error_rate", "seed")
 _REMOTE_KEYS = ("base_url", "api_key", "auth", "headers", "query")
@@ -27,6 +25,7 @@ def check(document: Document) -> Iterator[Problem]:
                 yield pool.problem(("replicas", index), "the replica is given twice", "remove it")
     for route in document.routes:
         yield from _route(route, document)
+    yield from check_money(document)
 
 
 def _target(entry: Entry[TargetSpec], document: Document) -> Iterator[Problem]:

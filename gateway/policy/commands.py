@@ -3,14 +3,13 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from gateway.core.errors import PolicyError
 from gateway.policy.compile import compile_policy
 from gateway.policy.document import Document, Entry
-from gateway.policy.lint import HasPrice, lint
+from gateway.policy.lint import HasPrice, lint, placeholder
 from gateway.policy.load import read_document
-from gateway.policy.models import KeySpec, TargetSpec
 from gateway.policy.problems import Path as Key
 from gateway.policy.problems import PolicyProblems, Problem, in_order
 from gateway.policy.schema import schema_text
@@ -66,7 +65,7 @@ def _findings(path: Path, env: Mapping[str, str], has_price: HasPrice) -> list[P
             return secrets(reference)
         except PolicyError as exc:
             missing[reference] = exc.message
-            return f"not-set-here:{reference}"
+            return placeholder("not-set-here", reference)
 
     compile_policy(document, resolve)
     return in_order([*lint(document, has_price), *_unset(document, missing)])
@@ -78,7 +77,7 @@ def _unset(document: Document, missing: Mapping[str, str]) -> Iterator[Problem]:
             yield entry.problem(key, missing[reference], "set it where the gateway runs", "info")
 
 
-def _references(document: Document) -> Iterable[tuple[Entry[KeySpec] | Entry[TargetSpec], Key, str]]:
+def _references(document: Document) -> Iterable[tuple[Entry[Any], Key, str]]:
     for name, key in document.keys.items():
         yield document.keys[name], ("secret",), key.spec.secret
     for target in document.targets.values():
@@ -86,6 +85,8 @@ def _references(document: Document) -> Iterable[tuple[Entry[KeySpec] | Entry[Tar
             yield target, ("api_key",), target.spec.api_key
         for header, value in target.spec.headers.items():
             yield target, ("headers", header), value
+    if document.money_rules is not None and document.money.alert_webhook:
+        yield document.money_rules, ("alert_webhook",), document.money.alert_webhook
 
 
 def _line(problem: Problem, *, colour: bool) -> str:

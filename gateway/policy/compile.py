@@ -13,7 +13,9 @@ import msgspec
 
 from gateway.core.errors import PolicyError
 from gateway.core.exchange import Deadlines, Identity, Plan, Pool, Retries, Target
-from gateway.policy.check import DIRECT
+from gateway.policy import units
+from gateway.policy.check_money import DIRECT
+from gateway.policy.compile_money import limit_table, money_rules
 from gateway.policy.document import Document, Entry
 from gateway.policy.models import (
     DeadlinesSpec,
@@ -28,7 +30,7 @@ from gateway.policy.models import (
 )
 from gateway.policy.presets import AUTH_HEADERS, PRESETS
 from gateway.policy.problems import Path, PolicyProblems, Problem
-from gateway.policy.secrets import weakness
+from gateway.policy.secrets import weak_secret
 from gateway.policy.table import Arm, Policy, Route, Rule
 
 __all__ = ["Policy", "ResolveSecret", "Route", "compile_policy"]
@@ -44,12 +46,23 @@ def compile_policy(document: Document, resolve_secret: ResolveSecret) -> Policy:
     keys = _keys(document, vault)
     pools = {name: _pool(entry) for name, entry in document.pools.items()}
     headers = {name: _headers(entry, vault) for name, entry in document.targets.items()}
+    webhook = _webhook(document, vault)
     if problems:
         raise PolicyProblems(problems)
     targets = {name: _target(entry, document, pools, headers[name]) for name, entry in document.targets.items()}
     routes = [_route(entry.spec, targets) for entry in document.routes]
     direct = _direct_routes(targets) if document.default.direct_targets else {}
-    return Policy(_hash(document), targets, pools, keys, routes, direct)
+    return Policy(
+        _hash(document),
+        targets,
+        pools,
+        keys,
+        routes,
+        direct,
+        limits=limit_table(document),
+        baseline=targets[document.baseline.name] if document.baseline else None,
+        money=money_rules(document, webhook),
+    )
 
 
 class _Vault:
@@ -79,7 +92,7 @@ def _keys(document: Document, vault: _Vault) -> dict[str, Identity]:
         secret = vault.get(entry, ("secret",), spec.secret)
         if secret is None:
             continue
-        weak = weakness(secret)
+        weak = weak_secret(secret)
         digest = hashlib.sha256(secret.encode()).hexdigest()
         if weak:
             fix = "generate one: python -c \"import secrets; print('sk-' + secrets.token_urlsafe(32))\""
@@ -90,6 +103,18 @@ def _keys(document: Document, vault: _Vault) -> dict[str, Identity]:
         else:
             keys[digest] = Identity(tenant=spec.tenant, key=name, tags=frozenset(spec.tags))
     return keys
+
+
+def _webhook(document: Document, vault: _Vault) -> str | None:
+    entry = document.money_rules
+    if entry is None or entry.spec.alert_webhook is None:
+        return None
+    url = vault.get(entry, ("alert_webhook",), entry.spec.alert_webhook)
+    try:
+        return units.webhook(url) if url is not None else None
+    except units.BadValue as exc:
+        vault.problems.append(entry.problem(("alert_webhook",), exc.message, exc.fix))
+        return None
 
 
 def _pool(entry: Entry[PoolSpec]) -> Pool:
@@ -217,8 +242,12 @@ def _hash(document: Document) -> str:
         section: {name: _content(entry.spec) for name, entry in entries.items()}
         for section, entries in _sections(document)
     }
-    canonical = {**content, "routes": [_content(entry.spec) for entry in document.routes]}
+    canonical: dict[str, Any] = {**content, "routes": [_content(entry.spec) for entry in document.routes]}
     canonical["defaults"] = _content(document.default)
+    canonical["baseline"] = document.baseline.name if document.baseline else None
+    canonical["budgets"] = [_content(entry.spec) for entry in document.budgets]
+    canonical["limits"] = [_content(entry.spec) for entry in document.limits]
+    canonical["money"] = _content(document.money)
     return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:12]
 
 

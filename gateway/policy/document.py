@@ -1,18 +1,35 @@
 """Parsed files merged into one checked `Document`: each entry typed, named once, and aware of its line. Pure."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from gateway.policy import units
 from gateway.policy.explain import explain
-from gateway.policy.models import DefaultsSpec, KeySpec, PolicyFile, PoolSpec, RouteSpec, Spec, TargetSpec
+from gateway.policy.models import (
+    BudgetSpec,
+    DefaultsSpec,
+    KeySpec,
+    LimitSpec,
+    MoneySpec,
+    PolicyFile,
+    PoolSpec,
+    RouteSpec,
+    Spec,
+    TargetSpec,
+)
 from gateway.policy.problems import Path, Problem, Severity, did_you_mean
 from gateway.policy.source import Source
 
 S = TypeVar("S", bound=Spec)
+
+_AS_LISTS = {
+    "routes": "write `routes: [{name: ..., match: {...}, target: ...}]`",
+    "budgets": "write `budgets: [{scope: ..., limit: ...}]`",
+    "limits": "write `limits: [{scope: ..., requests: ...}]`",
+}
 
 
 @dataclass(frozen=True)
@@ -38,12 +55,21 @@ class Document:
     keys: dict[str, Entry[KeySpec]] = field(default_factory=dict)
     routes: list[Entry[RouteSpec]] = field(default_factory=list)
     defaults: Entry[DefaultsSpec] | None = None
+    baseline: Entry[Spec] | None = None
+    budgets: list[Entry[BudgetSpec]] = field(default_factory=list)
+    limits: list[Entry[LimitSpec]] = field(default_factory=list)
+    money_rules: Entry[MoneySpec] | None = None
     declared: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def default(self) -> DefaultsSpec:
         """The `defaults` section, or what holds without one."""
         return self.defaults.spec if self.defaults else DefaultsSpec()
+
+    @property
+    def money(self) -> MoneySpec:
+        """The `money` section, or what holds without one."""
+        return self.money_rules.spec if self.money_rules else MoneySpec()
 
 
 def merge(sources: Sequence[Source]) -> tuple[Document, list[Problem]]:
@@ -71,8 +97,13 @@ def _read_file(source: Source, document: Document) -> Iterator[Problem]:
     yield from _mapping(source, document, "targets", TargetSpec, document.targets)
     yield from _mapping(source, document, "pools", PoolSpec, document.pools)
     yield from _mapping(source, document, "keys", KeySpec, document.keys)
-    yield from _routes(source, document)
-    yield from _defaults(source, document)
+    for path, route in (yield from _list(source, "routes", RouteSpec)):
+        yield from _route(source, document, path, route)
+    document.budgets += [entry for _, entry in (yield from _list(source, "budgets", BudgetSpec)) if entry]
+    document.limits += [entry for _, entry in (yield from _list(source, "limits", LimitSpec)) if entry]
+    document.defaults = yield from _once(source, "defaults", DefaultsSpec, document.defaults)
+    document.money_rules = yield from _once(source, "money", MoneySpec, document.money_rules)
+    yield from _baseline(source, document)
 
 
 def _version(source: Source) -> Iterator[Problem]:
@@ -106,38 +137,64 @@ def _mapping(
             into.setdefault(name, Entry(name, spec, source, path))
 
 
-def _routes(source: Source, document: Document) -> Iterator[Problem]:
-    routes = source.doc.get("routes")
-    if routes is None:
-        return
-    if not isinstance(routes, list):
-        if source.usable(("routes",)):
-            yield source.problem(("routes",), "not a list", "write `routes: [{name: ..., match: {...}, target: ...}]`")
-        return
-    for index, raw in enumerate(routes):
-        path = ("routes", index)
-        spec, problems = _entry(source, path, raw, RouteSpec)
+def _list(source: Source, section: str, model: type[S]) -> Generator[Problem, None, list[tuple[Path, Entry[S] | None]]]:
+    """The paths and entries of a section that is a list, `None` for an entry that is wrong."""
+    entries = source.doc.get(section)
+    if not isinstance(entries, list):
+        if entries is not None and source.usable((section,)):
+            yield source.problem((section,), "not a list", _AS_LISTS[section])
+        return []
+    found: list[tuple[Path, Entry[S] | None]] = []
+    for index, raw in enumerate(entries):
+        path = (section, index)
+        spec, problems = _entry(source, path, raw, model)
         yield from problems
-        name = raw.get("name") if isinstance(raw, dict) else None
-        if isinstance(name, str):
-            yield from _declare(source, document, "routes", name, (*path, "name"))
-        if spec is not None:
-            document.routes.append(Entry(spec.name, spec, source, path))
+        found.append((path, Entry(section, spec, source, path) if spec is not None else None))
+    return found
 
 
-def _defaults(source: Source, document: Document) -> Iterator[Problem]:
-    raw = source.doc.get("defaults")
+def _route(source: Source, document: Document, path: Path, entry: Entry[RouteSpec] | None) -> Iterator[Problem]:
+    raw = source.at(path)
+    name = raw.get("name") if isinstance(raw, dict) else None
+    if isinstance(name, str):
+        yield from _declare(source, document, "routes", name, (*path, "name"))
+    if entry is not None:
+        document.routes.append(replace(entry, name=entry.spec.name))
+
+
+def _once(
+    source: Source, section: str, model: type[S], before: Entry[S] | None
+) -> Generator[Problem, None, Entry[S] | None]:
+    """The entry of a section that only one file may have; what was `before` stays."""
+    raw = source.doc.get(section)
     if raw is None:
-        return
-    if document.defaults is not None:
-        other = document.defaults.source
-        fix = f"move it to {other.file}:{other.line(('defaults',))}"
-        yield source.problem(("defaults",), "given in two files", fix)
-        return
-    spec, problems = _entry(source, ("defaults",), raw, DefaultsSpec)
+        return before
+    if before is not None:
+        yield _second(source, section, before)
+        return before
+    spec, problems = _entry(source, (section,), raw, model)
     yield from problems
-    if spec is not None:
-        document.defaults = Entry("defaults", spec, source, ("defaults",))
+    return Entry(section, spec, source, (section,)) if spec is not None else None
+
+
+def _baseline(source: Source, document: Document) -> Iterator[Problem]:
+    if "baseline" not in source.doc:
+        return
+    name = source.doc["baseline"]
+    if document.baseline is not None:
+        yield _second(source, "baseline", document.baseline)
+    elif name is None:
+        if source.usable(("baseline",)):
+            yield source.problem(("baseline",), "no value", "name a target, or remove the key")
+    else:
+        try:
+            document.baseline = Entry(units.name(name), Spec(), source, ("baseline",))
+        except units.BadValue as exc:
+            yield source.problem(("baseline",), exc.message, exc.fix)
+
+
+def _second(source: Source, section: str, first: Entry[Any]) -> Problem:
+    return source.problem((section,), "given in two files", f"move it to {first.problem((), '').where}")
 
 
 def _declare(source: Source, document: Document, section: str, name: str, path: Path) -> Iterator[Problem]:

@@ -5,13 +5,15 @@ Errors are found by `document`, `check` and `compile`; nothing here stops a poli
 
 import ipaddress
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from urllib.parse import urlsplit
 
 from gateway.core.exchange import Target
 from gateway.policy.compile import ResolveSecret, compile_policy
 from gateway.policy.document import Document, Entry
 from gateway.policy.globs import covers, matches
-from gateway.policy.models import MatchSpec, RouteSpec, TargetSpec
+from gateway.policy.lint_money import lint_money, refused_unpriced, target_names
+from gateway.policy.models import MatchSpec, TargetSpec
 from gateway.policy.presets import PRESETS
 from gateway.policy.problems import Problem, did_you_mean, in_order
 from gateway.policy.table import Policy
@@ -36,12 +38,18 @@ def lint(document: Document, has_price: HasPrice, resolve_secret: ResolveSecret 
             *_tenants(document),
             *_restricted_but_direct(document),
             *_targets(document, policy, has_price),
+            *lint_money(document, policy, has_price),
         ]
     )
 
 
 def _assumed(reference: str) -> str:
-    return f"assumed:{reference}:assumed"
+    return placeholder("assumed", reference)
+
+
+def placeholder(why: str, reference: str) -> str:
+    """What stands in for a secret where it is not looked at: usable as a key, in a header, and as a URL."""
+    return f"https://{why}.invalid/{sha256(reference.encode('utf-8', 'replace')).hexdigest()}"
 
 
 def _shadowed(document: Document) -> Iterator[Problem]:
@@ -71,22 +79,23 @@ def _subset(wide: list[str] | None, narrow: list[str] | None) -> bool:
 
 
 def _unused(document: Document) -> Iterator[Problem]:
-    used = {name for route in document.routes for name in _names(route.spec)}
+    used = {name for route in document.routes for name in target_names(route.spec)}
+    used |= {document.baseline.name} if document.baseline else set()
     catch_all = any(_includes(route.spec.match, MatchSpec()) for route in document.routes)
     if catch_all or not document.default.direct_targets:
         for name, target in document.targets.items():
             if name not in used:
                 yield target.problem((), "no route leads to this target", "name it in a route, or remove it", "warning")
     pools = {target.spec.pool for target in document.targets.values()}
+    seen: dict[str, str] = {}
     for name, pool in document.pools.items():
         if name not in pools:
             fix = f"add a target with `pool: {name}`, or remove it"
             yield pool.problem((), "no target uses this pool", fix, "warning")
-
-
-def _names(route: RouteSpec) -> list[str]:
-    arms = [arm.target for arm in route.split or ()]
-    return [*([route.target] if route.target else []), *arms, *route.fallbacks]
+        for index, url in enumerate(pool.spec.replicas):
+            if seen.setdefault(url, name) != name:
+                message = f"the replica is in pool {seen[url]!r} too: its GPU-hours are counted twice"
+                yield pool.problem(("replicas", index), message, "name each replica in one pool", "warning")
 
 
 def _routes(document: Document) -> Iterator[Problem]:
@@ -130,7 +139,7 @@ def _restricted_but_direct(document: Document) -> Iterator[Problem]:
         return
     direct = {*document.targets, *(target.spec.model for target in document.targets.values())}
     for_all = [route.spec for route in document.routes if not (route.spec.match.tenants or route.spec.match.tags)]
-    shared = {name for spec in for_all for name in _names(spec)}
+    shared = {name for spec in for_all for name in target_names(spec)}
 
     def exposed(name: str) -> bool:
         return not any(_includes(spec.match, MatchSpec(models=[name])) for spec in for_all)
@@ -144,13 +153,14 @@ def _restricted_but_direct(document: Document) -> Iterator[Problem]:
         if asked:
             message = f"callers outside this route still reach {', '.join(asked)}: a target has that name"
             yield route.problem(("match", "models"), message, fix, "warning")
-        reached = [name for name in _names(route.spec) if name not in {*shared, *asked} and exposed(name)]
+        reached = [name for name in target_names(route.spec) if name not in {*shared, *asked} and exposed(name)]
         if reached:
             message = f"callers outside this route can ask for its targets by name: {', '.join(reached)}"
             yield route.problem(("match",), message, fix, "info")
 
 
 def _targets(document: Document, policy: Policy, has_price: HasPrice) -> Iterator[Problem]:
+    refused = refused_unpriced(document)
     real = any(target.spec.provider != "sandbox" for target in document.targets.values())
     for name, target in document.targets.items():
         if target.spec.provider == "sandbox":
@@ -163,7 +173,10 @@ def _targets(document: Document, policy: Policy, has_price: HasPrice) -> Iterato
             fix = "add `price: {input: ..., output: ...}` or a row of the price book"
             if target.spec.pool:
                 fix = "give the pool gpu_hour_usd, input_tokens_per_s and output_tokens_per_s"
-            yield target.problem((), "no known price: its cost is recorded as unknown", fix, "warning")
+            what = "its cost is recorded as unknown"
+            if name in refused:
+                what = f"requests to it that the budget at {refused[name]} applies to are refused"
+            yield target.problem((), f"no known price: {what}", fix, "warning")
 
 
 def _addresses(target: Entry[TargetSpec], document: Document) -> Iterator[Problem]:

@@ -39,6 +39,15 @@ Duration = Annotated[float, _read(units.seconds), _text(units.DURATION, "500ms",
 Fraction = Annotated[float, _read(units.fraction), _text_or_number(units.PERCENTAGE, "20%", exclusiveMaximum=1)]
 Usd = Annotated[str, _read(units.usd_text), _text_or_number(units.MONEY, "$2.10")]
 PerMillion = Annotated[int, _read(units.pico_usd_per_token), _text_or_number(units.MONEY, "$0.15")]
+MicroUsdPerPeriod = Annotated[tuple[int, str], _read(units.budget), _text(units.BUDGET, "$500/month", "$20/day")]
+PerMinute = Annotated[int, _read(units.rate), _text(units.RATE, "600/min", "10/s", "200k/min")]
+Count = Annotated[int, _read(units.count), _text_or_number(units.COUNT, "50", "16k")]
+SoftLimit = Annotated[float, _read(units.soft_limit), _text_or_number(units.PERCENTAGE, "80%", exclusiveMaximum=1)]
+Scope = Annotated[str, _read(units.scope), _text(units.SCOPE, "tenant:shop", "key", "all")]
+Timezone = Annotated[str, _read(units.timezone), _text(r"^[A-Za-z0-9_+/-]+$", "Europe/Berlin")]
+UnknownPrice = Annotated[
+    int | str, _read(units.unknown_price), _text_or_number(rf"^(refuse|allow)$|{units.MONEY}", "refuse", "$0.50")
+]
 Amount = Annotated[float, _read(units.amount), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
 Name = Annotated[str, _read(units.name), _text(units.NAME)]
 Pattern = Annotated[str, _read(units.pattern), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 256})]
@@ -227,6 +236,45 @@ class DefaultsSpec(Spec):
     """Whether a request that no route takes may name a target, or a target's model, and go straight to it."""
 
 
+class BudgetSpec(Spec):
+    """Money that a scope may spend in a period; nothing is sent that could pass it."""
+
+    scope: Scope
+    """Whose money: `all`, `tenant:NAME`, `key:NAME`, `route:NAME`, `tag:NAME`; `tenant` or `key` gives each one its
+    own, except for those with a budget of the same period by name."""
+    limit: MicroUsdPerPeriod
+    """How much: dollars per `day`, `week` (from Monday), `month`, or in `total`: `$500/month`."""
+    soft: list[SoftLimit] | None = None
+    """The shares of it that are announced when they are passed. Default: 80%, 90% and 100%."""
+
+
+class LimitSpec(Spec):
+    """How fast a scope may ask. At least one of `requests`, `tokens`, `concurrent`."""
+
+    scope: Scope
+    """Whose requests, as in `budgets`."""
+    requests: PerMinute | None = None
+    """Requests per `s`, `min` or `hour`; a minute's worth may come at once."""
+    tokens: PerMinute | None = None
+    """Tokens, input and output, per `s`, `min` or `hour`; `k` and `M` are thousands and millions."""
+    concurrent: Count | None = None
+    """The most requests under way at once."""
+
+
+class MoneySpec(Spec):
+    """Where periods begin, and what holds where prices or answers are not bounded."""
+
+    timezone: Timezone = "UTC"
+    """Where days, weeks and months begin: an IANA name. Default UTC."""
+    unknown_price: UnknownPrice = "refuse"
+    """Of a request whose price is unknown and that a budget applies to: `refuse` it, reserve this many dollars, or
+    `allow` it (counted, never budgeted). Default refuse."""
+    output_tokens: Count = 16_384
+    """The output assumed for a reservation where neither the request nor the price book bounds it. Default 16384."""
+    alert_webhook: SecretRef | None = None
+    """Where soft limits are announced: `env:NAME` or `file:PATH` that holds an http(s) URL."""
+
+
 class PolicyFile(Spec):
     """A Farthing policy. All *.yaml files of a directory together are one policy."""
 
@@ -242,3 +290,11 @@ class PolicyFile(Spec):
     """What holds where nothing else is said; in one file only."""
     routes: list[RouteSpec] = []
     """Which requests go where, first match wins; over several files in the order of their names."""
+    baseline: Name | None = None
+    """The target that savings are counted against: what every request would have cost there. In one file only."""
+    budgets: list[BudgetSpec] = []
+    """What may be spent, by whom and when."""
+    limits: list[LimitSpec] = []
+    """How fast callers may ask."""
+    money: MoneySpec = MoneySpec()
+    """How money is counted; in one file only."""

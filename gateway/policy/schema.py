@@ -15,8 +15,9 @@ def policy_schema() -> dict[str, Any]:
     definitions = schema["$defs"]
     definitions["RouteSpec"]["oneOf"] = [{"required": ["target"]}, {"required": ["split"]}]
     definitions["TargetSpec"]["oneOf"] = [{"required": ["provider"]}, {"required": ["pool"]}]
+    definitions["LimitSpec"]["anyOf"] = [{"required": [key]} for key in ("requests", "tokens", "concurrent")]
     cleaned: dict[str, Any] = _clean(schema)
-    for section in ("targets", "pools", "keys", "defaults", "routes"):
+    for section in ("targets", "pools", "keys", "defaults", "routes", "budgets", "limits", "money"):
         _or_empty(cleaned["properties"], section)
     return {"$schema": DIALECT, **cleaned, "title": "Farthing policy"}
 

@@ -3,6 +3,7 @@
 Nothing here puts a secret into a message.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,15 +37,29 @@ _WELL_KNOWN = frozenset(
 )
 
 
-def weakness(secret: str) -> str | None:
+_DEFAULT = re.compile(
+    r"change[-_]?(me|this)|your[-_ ]?(\w+[-_ ])?(key|secret|token|password)|(replace|insert)[-_ ]?(me|this|with)"
+    r"|^sk-(1234|xxxx|test$)|^<.*>$|placeholder",
+    re.IGNORECASE,
+)
+"""What documentation writes where a secret belongs. A random secret meets it less than once in a million."""
+
+
+def weak_secret(secret: str) -> str | None:
     """Why a caller's key is too easy to guess, without repeating it; `None` when it is not."""
-    if secret.lower() in _WELL_KNOWN:
+    if not secret.strip():
+        return "the secret is empty"
+    if secret.lower() in _WELL_KNOWN or _DEFAULT.search(secret):
         return "a well-known default secret"
     if len(secret) < MIN_CHARS:
         return f"the secret is shorter than {MIN_CHARS} characters"
     if len(set(secret.lower())) < 6:
         return "the secret repeats a few characters"
     return None
+
+
+weakness = weak_secret
+"""The name that the key store knows it by."""
 
 
 class Secrets:

@@ -13,7 +13,9 @@ from typing import Final
 import msgspec
 
 from gateway.core.exchange import Identity, Plan, Pool, Target
+from gateway.core.limits import Applies
 from gateway.policy.globs import matches
+from gateway.policy.limits import LimitTable, MoneyRules
 
 MEMO_ENTRIES: Final = 4096
 MEMO_MODEL_CHARS: Final = 256
@@ -112,10 +114,25 @@ class Policy:
     """One version of the operator's policy; replaced as a whole, never changed.
 
     `hash` is the first 12 hex digits of the SHA-256 of its content (references to secrets, not their values).
-    `keys` maps the SHA-256 hex digest of a caller's secret to who that is.
+    `keys` maps the SHA-256 hex digest of a caller's secret to who that is. `baseline` is what savings are counted
+    against, `None` when they are not.
     """
 
-    __slots__ = ("_direct", "_exact", "_memo", "_names", "_open", "hash", "keys", "pools", "routes", "targets")
+    __slots__ = (
+        "_direct",
+        "_exact",
+        "_limits",
+        "_memo",
+        "_names",
+        "_open",
+        "baseline",
+        "hash",
+        "keys",
+        "money",
+        "pools",
+        "routes",
+        "targets",
+    )
 
     def __init__(
         self,
@@ -125,12 +142,19 @@ class Policy:
         keys: Mapping[str, Identity],
         routes: Sequence[Route],
         direct: Mapping[str, Route],
+        *,
+        limits: LimitTable,
+        baseline: Target | None,
+        money: MoneyRules,
     ) -> None:
         self.hash = hash_
         self.targets = dict(targets)
         self.pools = dict(pools)
         self.keys = dict(keys)
         self.routes = tuple(routes)
+        self.baseline = baseline
+        self.money = money
+        self._limits = limits
         self._direct = dict(direct)
         self._exact: dict[str, list[int]] = {}
         self._open: list[int] = []
@@ -165,6 +189,10 @@ class Policy:
         if found is _UNSEEN:
             found = self._learn(key)
         return _first(found, headers) if isinstance(found, tuple) else found
+
+    def limits(self, identity: Identity, route_name: str) -> Applies:
+        """Every budget, rate and slot that limits `identity` on the route of this name; empty when nothing does."""
+        return self._limits.applies(identity, route_name)
 
     def model_names(self, identity: Identity) -> list[str]:
         """The names `identity` can ask for: exact names in its routes, then targets reached by their own name.

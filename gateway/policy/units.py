@@ -1,7 +1,11 @@
-"""How values are written in a policy: durations, percentages, money, URLs, names, secret references. Pure text."""
+"""How values are written in a policy: durations, percentages, money, rates, URLs, names, secret references.
+
+Pure text, but for names of time zones, which the system's own tables know.
+"""
 
 import math
 import re
+import zoneinfo
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,10 +15,17 @@ PERCENTAGE = r"^[0-9]+(\.[0-9]+)?%$"
 MONEY = r"^\$?[0-9]+(\.[0-9]+)?$"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
 HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+BUDGET = r"^\$?[0-9]+(\.[0-9]+)?/(day|week|month|total)$"
+RATE = r"^[0-9]+(\.[0-9]+)?[kM]?/(s|min|hour)$"
+COUNT = r"^[0-9]+(\.[0-9]+)?[kM]?$"
+SCOPE = r"^(all|tenant|key|(tenant|key|route|tag):[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127})$"
 SECRET_REF = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$"  # noqa: S105 - the form of a reference, not a secret
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_DURATION_S = 7 * 86400.0
+_FACTORS = {"k": 1_000, "M": 1_000_000}
+_PER_MINUTE = {"s": Decimal(60), "min": Decimal(1), "hour": Decimal(1) / 60}
+_MAX_COUNT = 10**12
 _ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/messages")
 
 
@@ -68,6 +79,106 @@ def usd(value: Any) -> Decimal:
 def usd_text(value: Any) -> str:
     """Dollars as a plain decimal string, without `$`."""
     return format(usd(value), "f")
+
+
+def micro_usd(value: Any) -> int:
+    """Dollars as integer micro-USD, above zero and with at most six decimals."""
+    micro = usd(value) * 1_000_000
+    if micro != micro.to_integral_value() or not micro:
+        raise BadValue(f"{_shown(value)} is not above 0 with at most six decimals", "write $0.50")
+    return int(micro)
+
+
+def budget(value: Any) -> tuple[int, str]:
+    """`$500/month` as (micro-USD, period): dollars above zero per `day`, `week`, `month` or in `total`."""
+    if not isinstance(value, str) or len(value) > 40 or not re.fullmatch(BUDGET, value):
+        raise BadValue(
+            f"{_shown(value)} is not an amount for a period", "write $500/month; also /day, /week and /total"
+        )
+    amount, _, period = value.partition("/")
+    return micro_usd(amount), period
+
+
+def rate(value: Any) -> int:
+    """`600/min`, `10/s`, `200k/min`, `6M/hour` as a whole number per minute, at least 1."""
+    if not isinstance(value, str) or len(value) > 40 or not re.fullmatch(RATE, value):
+        raise BadValue(f"{_shown(value)} is not a rate", "write a number per s, min or hour: 600/min, 10/s, 200k/min")
+    number, _, unit = value.partition("/")
+    per_minute = (_number(number) * _PER_MINUTE[unit]).quantize(Decimal("0.000001"))
+    if per_minute != per_minute.to_integral_value() or not 1 <= per_minute <= _MAX_COUNT:
+        near = min(max(1, round(per_minute)), _MAX_COUNT)
+        raise BadValue(f"{value} is not a whole number a minute", f"write {near}/min, or another whole number")
+    return int(per_minute)
+
+
+def count(value: Any) -> int:
+    """`50`, `16k`, `1.5M`: a whole number, at least 1."""
+    text = value if isinstance(value, str) else repr(value)
+    fits = not isinstance(value, bool) and len(text) <= 20 and re.fullmatch(COUNT, text)
+    number = _number(text) if fits else Decimal(0)
+    if number != number.to_integral_value() or not 1 <= number <= _MAX_COUNT:
+        raise BadValue(f"{_shown(value)} is not a whole number above 0", "write 50, 16k or 2M")
+    return int(number)
+
+
+def _number(text: str) -> Decimal:
+    """A decimal with `k` or `M` behind it."""
+    factor = _FACTORS.get(text[-1], 1)
+    return Decimal(text.rstrip("kM")) * factor
+
+
+def soft_limit(value: Any) -> float:
+    """A share of a budget as a fraction, above 0 and up to 1."""
+    result = fraction(value)
+    if not result:
+        raise BadValue(f"{_shown(value)} is always reached", "write it above 0%, up to 100%: 80%")
+    return result
+
+
+def scope(value: Any) -> str:
+    """Who or what a budget or limit is for: `all`, `tenant:NAME`, ..., or `tenant` and `key`: each one its own."""
+    if not isinstance(value, str) or not re.fullmatch(SCOPE, value):
+        raise BadValue(
+            f"{_shown(value)} is not a scope",
+            "write all, tenant:NAME, key:NAME, route:NAME, tag:NAME, or tenant or key for each one its own",
+        )
+    return value
+
+
+def timezone(value: Any) -> str:
+    """An IANA name that this system knows, such as `Europe/Berlin`; `UTC` always is one."""
+    if value == "UTC":
+        return "UTC"
+    fix = "write an IANA name such as Europe/Berlin; they come with the system's tzdata"
+    if not isinstance(value, str) or len(value) > 64:
+        raise BadValue(f"{_shown(value)} is not a time zone", fix)
+    try:
+        return zoneinfo.ZoneInfo(value).key
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as exc:  # a directory of zones, a path, no tables
+        raise BadValue(f"{_shown(value)} is not a time zone known here", fix) from exc
+
+
+def unknown_price(value: Any) -> int | str:
+    """`refuse`, `allow`, or dollars as integer micro-USD."""
+    if value in ("refuse", "allow"):
+        return str(value)
+    try:
+        return micro_usd(value)
+    except BadValue as exc:
+        fix = "write refuse, allow, or the dollars to reserve for such a request: $0.50"
+        raise BadValue(f"{_shown(value)} is no rule for unknown prices", fix) from exc
+
+
+def webhook(value: str) -> str:
+    """A resolved secret as the http(s) URL that it must be; may have a query. Never repeats it."""
+    fix = "store the whole address of the webhook: https://HOST/PATH"
+    try:
+        parts = urlsplit(value)
+    except ValueError as exc:
+        raise BadValue("it holds no valid URL", fix) from exc
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
+        raise BadValue("it holds no http(s) URL", fix)
+    return value
 
 
 def pico_usd_per_token(value: Any) -> int:

@@ -53,12 +53,17 @@ class Tier(msgspec.Struct, frozen=True, gc=False):
 
 
 class ModelPrice(msgspec.Struct, frozen=True):
-    """One model's price on a day: `tiers` by rising `above`, the first at 0; `request` in micro-USD per request."""
+    """One model's price on a day: `tiers` by rising `above`, the first at 0; `request` in micro-USD per request.
+
+    `max_input_tokens` and `max_output_tokens` are what the model takes and gives at most, `None` where nobody says.
+    """
 
     tiers: tuple[Tier, ...]
     batch: Tier | None = None
     request: int = 0
     simulated: bool = False
+    max_input_tokens: int | None = None
+    max_output_tokens: int | None = None
 
     def _tier(self, usage: Usage, *, batch: bool) -> Tier:
         if batch and self.batch is not None:
@@ -239,7 +244,14 @@ def _compile(row: Row) -> _Dated:
         prices = {"input": row.batch_input or row.input, "output": row.batch_output or row.output}
         batch = _tier(prices, 0, None)
     request = int(Decimal(row.request) * 1_000_000) if row.request else 0
-    return _Dated(since, until, ModelPrice(tuple(tiers), batch, request))
+    price = ModelPrice(
+        tuple(tiers),
+        batch,
+        request,
+        max_input_tokens=row.max_input_tokens,
+        max_output_tokens=row.max_output_tokens,
+    )
+    return _Dated(since, until, price)
 
 
 def _tier(prices: Mapping[str, Any], above: int, base: Tier | None) -> Tier:

@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from gateway import __version__
-from gateway.core.exchange import RequestRecord
+from gateway.core.exchange import RequestRecord, Savings
 from gateway.core.money import MICRO
 
 MAX_LABEL_SETS = 200
@@ -57,6 +57,16 @@ class _Counter:
         family = CounterMetricFamily(self.name, self.help, labels=self.labels)
         for labels, value in self.values.items():
             family.add_metric(labels, value / self._scale if self._scale != 1 else value)
+        return family
+
+
+class _Sum(_Counter):
+    """A sum that may fall: a gauge."""
+
+    def family(self) -> Family:
+        family = GaugeMetricFamily(self.name, self.help, labels=self.labels)
+        for labels, value in self.values.items():
+            family.add_metric(labels, value / self._scale)
         return family
 
 
@@ -133,6 +143,15 @@ class PrometheusMetrics(Collector):
         )
         self._cost = _Counter("farthing_cost_usd", "Known cost of all attempts.", ("route", "target"), MICRO)
         self._tenant_cost = _Counter("farthing_tenant_cost_usd", "Known cost of all attempts.", ("tenant",), MICRO)
+        self._baseline = _Counter(
+            "farthing_baseline_usd", "What requests would have cost at the policy's baseline.", ("route",), MICRO
+        )
+        self._saved = _Sum(
+            "farthing_saved_usd",
+            "Against the baseline, since the start; waste is negative, and so may the rest be.",
+            ("route", "kind"),
+            MICRO,
+        )
         self._request_cost = _Histogram("farthing_request_cost_usd", "Cost of a request.", ("route",), _USD)
         self._unpriced = _Counter(
             "farthing_unpriced_requests", "Requests whose cost is unknown in whole or in part.", ("target", "model")
@@ -195,12 +214,26 @@ class PrometheusMetrics(Collector):
                     self._tokens.add((target, kind), count)
             if usage.source == "estimated":
                 self._estimated.add((target,))
+        if record.savings is not None:
+            self._add_savings(record.route, record.savings)
         if spent:
             self._tenant_cost.add((record.tenant,), spent)
         if record.cost_micro_usd is None:
             self._unpriced.add((record.target, record.model))
         else:
             self._request_cost.observe((record.route,), record.cost_micro_usd / MICRO)
+
+    def _add_savings(self, route: str, savings: Savings) -> None:
+        self._baseline.add((route,), savings.baseline)
+        for kind, amount in (
+            ("cache", savings.cache),
+            ("routing", savings.routing),
+            ("compression", savings.compression),
+            ("waste", -savings.waste_escalation - savings.waste_retries),
+            ("own", -savings.own),
+        ):
+            if amount:
+                self._saved.add((route, kind), amount)
 
     def _add_pace(self, record: RequestRecord, labels: Labels) -> None:
         output = record.usage.output if record.usage is not None else 0

@@ -40,11 +40,11 @@ def test_the_greeting_names_the_routes_and_its_curl_line_works():
         assert '"chat.completion"' in done.stdout
 
 
-def test_it_does_not_serve_strangers_without_keys(tmp_path):
-    (tmp_path / "p.yaml").write_text("version: 1\ntargets: {s: {provider: sandbox}}\n")
-    done = run("serve", "--host", "0.0.0.0", "--port", "0", "--policies", str(tmp_path))
-    assert done.returncode == 2
-    assert "keys" in done.stderr
+def test_it_does_not_serve_strangers_without_keys():
+    with start_gateway("version: 1\ntargets: {s: {provider: sandbox}}\n", None, "--host", "0.0.0.0") as gateway:
+        assert "closed: there are no keys yet; make one with `farthing keys create" in gateway.log
+        answer = httpx.post(f"{gateway.url}/v1/chat/completions", json={"model": "s", "messages": []})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
 
 
 def test_a_broken_policy_stops_the_start_and_names_the_line(tmp_path):

@@ -24,6 +24,8 @@ RANK = {
     "settings": 5,
     "discovery": 5,
     "welcome": 6,
+    "books": 6,
+    "gauges": 6,
     "app": 7,
     "cli": 8,
 }
@@ -42,7 +44,10 @@ HEAVY = (
     "pyarrow",
 )
 PURE = ("policy/table.py", "policy/compile.py", "dispatch/retry.py", "dispatch/verdict.py", "dispatch/breaker.py",
-        "dispatch/codec.py", "pool/balance.py", "pricing/book.py", "pricing/hosted.py")  # fmt: skip
+        "dispatch/codec.py", "pool/balance.py", "pricing/book.py", "pricing/hosted.py", "pricing/live.py",
+        "pricing/worst_case.py", "pricing/content.py", "pricing/savings.py", "pricing/utilisation.py", "policy/limits.py",
+        "access/windows.py", "access/buckets.py", "access/authority.py", "access/keystore.py", "access/refusals.py",
+        "ledger/rows.py")  # fmt: skip
 
 
 def room(module: str) -> str:

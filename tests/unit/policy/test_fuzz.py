@@ -15,8 +15,14 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "routing_policies/examples").glob
 TEXTS = [path.read_text() for path in EXAMPLES]
 KEYS = ["version", "targets", "pools", "keys", "defaults", "routes", "name", "match", "target", "split", "weight"]
 KEYS += ["provider", "pool", "base_url", "api_key", "headers", "price", "models", "fallbacks", "deadlines", "retries"]
+KEYS += ["baseline", "budgets", "limits", "money", "scope", "limit", "soft", "requests", "unknown_price", "timezone"]
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from([*KEYS, "1s", "openai"])
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from([*KEYS, "1s", "openai", "all", "tenant:x", "$1/day", "5/s", "UTC"]),
 )
 DOCS = st.recursive(
     SCALARS,
@@ -59,6 +65,7 @@ def attempt(raw):
         return
     for model in ("gpt-4o", "x"):
         policy.resolve(caller(), model, [])
+        policy.limits(caller(), model)
     policy.default_route_for_path(caller(), [])
     policy.model_names(caller())
 

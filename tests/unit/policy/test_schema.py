@@ -39,6 +39,11 @@ def test_shipped_policies_agree_with_the_schema(path):
         {"version": 1, "targets": {"a": {"provider": "openai", "model": None}}},
         {"version": 1, "targets": {"a": {"provider": "openai", "deadlines": {"total": 5}}}},
         {"version": 1, "routes": [{"name": "r", "match": {}}]},
+        {"version": 1, "budgets": [{"scope": "tenants", "limit": "$1/day"}]},
+        {"version": 1, "budgets": [{"scope": "all", "limit": "$1"}]},
+        {"version": 1, "limits": [{"scope": "all"}]},
+        {"version": 1, "limits": [{"scope": "all", "requests": 5}]},
+        {"version": 1, "money": {"unknown_price": "deny"}},
         {"version": 1, "routes": [{"name": "r", "match": {"models": "x"}, "target": "a"}]},
     ],
 )

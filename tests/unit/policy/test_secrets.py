@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.core.errors import PolicyError
-from gateway.policy.secrets import MAX_BYTES, Secrets, weakness
+from gateway.policy.secrets import MAX_BYTES, Secrets, weak_secret
 
 
 def test_a_secret_comes_from_the_environment_that_is_handed_in(tmp_path):
@@ -29,13 +29,26 @@ def test_a_secret_that_is_not_there_is_a_policy_error(tmp_path, reference):
 
 @pytest.mark.parametrize(
     "secret",
-    ["sk-1234", "", "fifteen-chars-x", "CHANGEMECHANGEME", "your-api-key-here", "abababababababababab", "0" * 40],
+    [
+        "sk-1234",
+        "",
+        "fifteen-chars-x",
+        "CHANGEMECHANGEME",
+        "your-api-key-here",
+        "abababababababababab",
+        "0" * 40,
+        "changeme-changeme-now",
+        "sk-1234567890abcdefgh",
+        "your_key_goes_in_here",
+        "put-your-api-key-here!",
+        "<secret-goes-here>",
+    ],
 )
 def test_a_secret_that_is_guessed_first_is_weak(secret):
-    why = weakness(secret)
+    why = weak_secret(secret)
     assert why
     assert not secret or secret not in why
 
 
 def test_a_generated_secret_is_not_weak():
-    assert weakness("sk-9fK2mQ7xW1zR4tY8") is None
+    assert weak_secret("sk-9fK2mQ7xW1zR4tY8") is None

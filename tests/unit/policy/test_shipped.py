@@ -21,9 +21,13 @@ def test_the_default_names_no_targets_so_that_discovery_takes_over():
     assert (policy.targets, policy.routes, policy.keys) == ({}, (), {})
 
 
+def resolve(reference):
+    return f"https://hooks.example.com/{reference}" if "WEBHOOK" in reference else secret(reference)
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_loads_without_a_doubt(path):
-    assert load_policy(path, secret).targets
+    assert load_policy(path, resolve).targets
     out = io.StringIO()
     assert lint_command(path, {}, lambda target: True, strict=True, out=out) == 0, out.getvalue()
 

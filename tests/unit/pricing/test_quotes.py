@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from gateway.app import MAX_QUOTES, Quotes
 from gateway.core.exchange import Target, Usage
 from gateway.pricing.book import load_book
+from gateway.pricing.quotes import MAX_QUOTES, Quotes
 
 ROWS = """\
 version: 1

@@ -1,0 +1,28 @@
+-- Reserves more under a lease and renews it.
+--
+-- ARGV: prefix, request id, micro-USD, lease in ms; then the limits of the lease's windows in their order.
+-- Answers: extended | full | unknown (no such lease, or it is over)
+
+sweep()
+local id, micro = ARGV[2], tonumber(ARGV[3])
+local key = P .. 'lease:' .. id
+local lease = redis.call('HMGET', key, 'b', 'x')
+if not lease[1] or lease[2] then
+  return answer('unknown')
+end
+local windows = cjson.decode(lease[1]).w
+for i, window in ipairs(windows) do
+  -- A window that is not initialised since a flush has unknown room: none, but for a mere renewal.
+  local state = redis.call('HMGET', P .. 'window:' .. window, 'c', 'o')
+  if micro > 0 and (not state[1] or tonumber(state[1]) + tonumber(state[2] or 0) + micro > tonumber(ARGV[4 + i])) then
+    return answer('full')
+  end
+end
+if micro > 0 then
+  for _, window in ipairs(windows) do
+    redis.call('HINCRBY', P .. 'window:' .. window, 'o', ARGV[3])
+  end
+  redis.call('HINCRBY', key, 'r', ARGV[3])
+end
+redis.call('ZADD', LEASES, 'GT', int(NOW + tonumber(ARGV[4])), id)
+return answer('extended')

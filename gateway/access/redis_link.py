@@ -1,0 +1,190 @@
+"""The way to Redis: scripts by their digest, a short deadline, no retries, and a fuse. Knows nothing of budgets.
+
+Calls that come while the few connections are busy travel together in the next pipeline: a burst opens no connections.
+A server that does not answer costs one deadline (250 ms) per second for everybody together: after five failures in a
+row calls fail at once, and one call a second tries again.
+"""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+SCRIPTS = ("reserve", "extend", "finish", "adopt", "open", "beat")
+FAILURES_IN_A_ROW = 5
+BLOWN_S = 1.0
+LANES = 4
+"""Connections, and pipelines under way at once."""
+TOGETHER = 64
+
+
+class Away(Exception):
+    """Redis did not answer. `sent`: the call may have reached it all the same."""
+
+    def __init__(self, why: str, *, sent: bool) -> None:
+        super().__init__(why)
+        self.sent = sent
+
+
+class Fuse:
+    """Blows after `FAILURES_IN_A_ROW`; then admits one call per `BLOWN_S`, until one works. Time is an argument."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._retry_at = 0.0
+
+    def admits(self, now: float) -> bool:
+        """Whether a call may be made; True takes the one place of this second."""
+        if self._failures < FAILURES_IN_A_ROW:
+            return True
+        if now < self._retry_at:
+            return False
+        self._retry_at = now + BLOWN_S
+        return True
+
+    def worked(self) -> None:
+        """A call was answered."""
+        self._failures = 0
+
+    def failed(self, now: float) -> None:
+        """A call was not answered."""
+        self._failures += 1
+        self._retry_at = now + BLOWN_S
+
+
+class _Call:
+    __slots__ = ("answer", "args", "key", "script", "sent")
+
+    def __init__(self, script: str, key: str, args: Sequence[str | int], answer: asyncio.Future[list[Any]]) -> None:
+        self.script = script
+        self.key = key
+        self.args = args
+        self.answer = answer
+        self.sent = False
+
+
+class Link:
+    """Runs the scripts of `lua/` on the server at `url`."""
+
+    def __init__(self, url: str, clock: Callable[[], float], *, deadline_s: float = 0.25) -> None:
+        self._clock = clock
+        self._deadline_s = deadline_s
+        self.ahead_ms: tuple[float, float] | None = None
+        """The least and the most that Redis' clock is ahead of `clock`, by the last answer."""
+        self._fuse = Fuse()
+        self._waiting: deque[_Call] = deque()
+        self._lanes: set[asyncio.Task[None]] = set()
+        folder = files("gateway.access") / "lua"
+        common = (folder / "common.lua").read_text()
+        self._sources = {name: common + (folder / f"{name}.lua").read_text() for name in SCRIPTS}
+        self._digests = {
+            name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+            for name, source in self._sources.items()
+        }
+        self._pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=LANES,
+            timeout=deadline_s,
+            socket_timeout=deadline_s,
+            socket_connect_timeout=deadline_s,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            decode_responses=True,
+        )
+        self._redis = Redis(connection_pool=self._pool)
+
+    async def call(self, script: str, key: str, args: Sequence[str | int]) -> list[Any]:
+        """The script's answer. Raises `Away` once Redis has been silent for the deadline.
+
+        The deadline is each pipeline's, not each call's: a burst that takes longer is slow, but not an outage.
+        """
+        if not self._fuse.admits(self._clock()):
+            raise Away("Redis did not answer a moment ago", sent=False)
+        call = _Call(script, key, args, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        if len(self._lanes) < LANES:
+            lane = asyncio.create_task(self._lane())
+            self._lanes.add(lane)
+            lane.add_done_callback(self._lanes.discard)
+        return await call.answer
+
+    async def aclose(self) -> None:
+        """Closes all connections; calls under way are cancelled."""
+        lanes = list(self._lanes)
+        for lane in lanes:
+            lane.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+        for call in self._waiting:
+            call.answer.cancel()
+        await self._redis.aclose()
+        await self._pool.aclose()
+
+    async def _lane(self) -> None:
+        while self._waiting:
+            calls = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
+            calls = [call for call in calls if not call.answer.done()]
+            if not calls:
+                continue
+            try:
+                async with asyncio.timeout(self._deadline_s):
+                    answers = await self._send(calls)
+                for call, answer in zip(calls, answers, strict=True):
+                    self._answer(call, answer)
+            except (RedisError, OSError, TimeoutError) as exc:
+                # Who waits behind would only find the same.
+                calls += self._waiting
+                self._waiting.clear()
+                for call in calls:
+                    self._answer(call, exc)
+            finally:
+                for call in calls:
+                    call.answer.cancel()
+
+    def _answer(self, call: _Call, answer: list[Any] | Exception) -> None:
+        if isinstance(answer, Exception):
+            self._fuse.failed(self._clock())
+            if not call.answer.done():
+                away = Away(f"Redis did not answer: {answer or type(answer).__name__}", sent=call.sent)
+                away.__cause__ = answer
+                call.answer.set_exception(away)
+        else:
+            self._fuse.worked()
+            if not call.answer.done():
+                call.answer.set_result(answer)
+
+    async def _send(self, calls: Sequence[_Call]) -> list[Any]:
+        """An answer or an exception for each; raises when nothing is known of any."""
+        answers = await self._pipeline(calls)
+        again = [place for place, answer in enumerate(answers) if _did_not_run(answer)]
+        if again:
+            if any(isinstance(answers[place], NoScriptError) for place in again):
+                for source in self._sources.values():
+                    await self._redis.script_load(source)
+            for place, answer in zip(again, await self._pipeline([calls[place] for place in again]), strict=True):
+                answers[place] = answer
+        return answers
+
+    async def _pipeline(self, calls: Sequence[_Call]) -> list[Any]:
+        sent_ms = self._clock() * 1000
+        latest = "" if self.ahead_ms is None else int(sent_ms + self.ahead_ms[1] + self._deadline_s * 1000) + 1
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for call in calls:
+                call.sent = True
+                pipe.evalsha(self._digests[call.script], 1, call.key, *call.args, latest)
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+        if isinstance(answers[0], list):
+            # Redis read its clock between the two.
+            self.ahead_ms = (answers[0][2] - self._clock() * 1000, answers[0][2] - sent_ms)
+        return answers
+
+
+def _did_not_run(answer: list[Any] | Exception) -> bool:
+    """The server was restarted and lost the scripts, or its clock stepped ahead of what was known of it."""
+    return isinstance(answer, NoScriptError) or (isinstance(answer, list) and answer[0] == "late")

@@ -1,0 +1,134 @@
+"""What `/metrics` reads live when it is scraped: the state of policy, breakers, pools, budgets, ledger."""
+
+from collections.abc import Callable
+
+from gateway.access.alerts import Alerts
+from gateway.access.redis import RedisAccounts
+from gateway.books import Books
+from gateway.core.money import MICRO
+from gateway.dispatch.breaker import BreakerRegistry
+from gateway.ledger.writer import LedgerWriter
+from gateway.policy.watch import PolicyHolder
+from gateway.pool.registry import PoolRegistry
+from gateway.pricing.live import HostedPrices
+from gateway.telemetry.prometheus import PrometheusMetrics
+
+
+def policy(metrics: PrometheusMetrics, holder: PolicyHolder) -> None:
+    """The policy in force and its reloads."""
+    metrics.gauge("farthing_policy_info", "The policy in force.", ("hash",), lambda: [((holder.current.hash,), 1)])
+    metrics.gauge(
+        "farthing_policy_reload_success",
+        "1 if the files on disk are the policy in force, 0 if the last good one is kept.",
+        (),
+        lambda: [((), holder.last_error is None)],
+    )
+    metrics.gauge(
+        "farthing_policy_loaded_timestamp_seconds",
+        "When the policy in force was loaded.",
+        (),
+        lambda: [((), holder.loaded_at)],
+    )
+    metrics.counter(
+        "farthing_policy_reloads",
+        "Reloads since the start.",
+        ("result",),
+        lambda: [(("ok",), holder.reloads_ok), (("failed",), holder.reloads_failed)],
+    )
+
+
+def upstreams(
+    metrics: PrometheusMetrics, breakers: BreakerRegistry, pools: PoolRegistry, monotonic: Callable[[], float]
+) -> None:
+    """Breakers of targets, health of replicas."""
+    metrics.gauge(
+        "farthing_breaker_state",
+        "1 for the state that a target's breaker is in.",
+        ("target", "state"),
+        lambda: [((name, breaker.state(monotonic()).value), 1) for name, breaker in breakers.items()],
+    )
+    metrics.gauge(
+        "farthing_replica_healthy",
+        "1 while a replica answers its health probe.",
+        ("pool", "replica"),
+        lambda: [
+            ((state.pool.name, replica.url), replica.healthy) for state in pools.all() for replica in state.replicas
+        ],
+    )
+
+
+def budgets(metrics: PrometheusMetrics, books: Books, alerts: Alerts) -> None:
+    """Budgets, their alerts, and the store that holds them."""
+    metrics.gauge(
+        "farthing_budget_usd",
+        "Budgets in dollars, by what of their window is committed, reserved, remaining; and their limit.",
+        ("budget", "part"),
+        lambda: [
+            ((spent.window.budget.id, part), amount / MICRO)
+            for spent in books.spent()
+            for part, amount in (
+                ("committed", spent.committed),
+                ("reserved", spent.reserved),
+                ("remaining", spent.remaining),
+                ("limit", spent.window.budget.limit_micro_usd),
+            )
+        ],
+    )
+    metrics.counter("farthing_budget_alerts", "Soft limits passed.", (), lambda: [((), alerts.raised)])
+    metrics.counter(
+        "farthing_budget_alerts_undelivered", "Alerts the webhook did not take.", (), lambda: [((), alerts.undelivered)]
+    )
+    accounts = books.accounts
+    if isinstance(accounts, RedisAccounts):
+        metrics.counter(
+            "farthing_budgets_unavailable",
+            "Requests refused because Redis was away or empty.",
+            (),
+            lambda: [((), accounts.unavailable)],
+        )
+        metrics.counter(
+            "farthing_budgets_alone",
+            "Requests decided without Redis because it was away.",
+            (),
+            lambda: [((), accounts.alone)],
+        )
+        metrics.gauge(
+            "farthing_settlements_waiting",
+            "Ends of reservations not yet in Redis.",
+            (),
+            lambda: [((), accounts.waiting)],
+        )
+
+
+def ledger(metrics: PrometheusMetrics, writer: LedgerWriter) -> None:
+    """The journal and how far the store is behind it."""
+    journal = writer.journal
+    metrics.gauge("farthing_ledger_lag_rows", "Rows that wait for the store.", (), lambda: [((), writer.lag().rows)])
+    metrics.gauge(
+        "farthing_ledger_lag_seconds", "Age of the oldest row that waits.", (), lambda: [((), writer.lag().seconds)]
+    )
+    metrics.gauge("farthing_ledger_up", "1 while the store takes rows.", (), lambda: [((), writer.error is None)])
+    metrics.counter("farthing_ledger_rows", "Rows stored.", (), lambda: [((), writer.stored)])
+    metrics.counter(
+        "farthing_ledger_store_errors", "Batches the store refused.", (), lambda: [((), writer.store_errors)]
+    )
+    metrics.gauge("farthing_journal_bytes", "Size of the journal.", (), lambda: [((), journal.size_bytes)])
+    metrics.counter(
+        "farthing_journal_refused", "Requests the journal could not take.", (), lambda: [((), journal.refused)]
+    )
+
+
+def hosted(metrics: PrometheusMetrics, prices: HostedPrices) -> None:
+    """What pools of GPUs do and cost."""
+    metrics.gauge(
+        "farthing_pool_utilisation",
+        "Share of the pool's GPU time that did work, over a day.",
+        ("pool",),
+        lambda: [((e.pool,), e.utilisation) for e in prices.snapshot() if e.utilisation is not None],
+    )
+    metrics.gauge(
+        "farthing_pool_idle_usd",
+        "What the pool cost over the last day and no request was charged for.",
+        ("pool",),
+        lambda: [((each.pool,), each.idle / MICRO) for each in prices.snapshot()],
+    )

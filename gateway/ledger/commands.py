@@ -1,0 +1,198 @@
+"""`farthing ledger report|verify|reconcile`: parses what is asked, prints what the ledger answers."""
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gateway.core.errors import BadRequest
+from gateway.database import Database, DatabaseError, open_database
+from gateway.ledger import export, invoice, reconcile, report, verify
+from gateway.ledger.period import FORMS, moment
+
+READ_TIMEOUT_S = 600.0
+"""A report or a check may take as long as a person waits."""
+
+_FIX = "fix: run `farthing serve` first, or set FARTHING_DATABASE or FARTHING_DATA_DIR to what it uses"
+
+
+class Where(msgspec.Struct, frozen=True):
+    """The ledger's database and the folder of its journal."""
+
+    database_url: str
+    journal: Path
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", where: Callable[[], Where]) -> None:
+    """Adds the `ledger` command; `where` is asked when one of its actions runs."""
+    ledger = subparsers.add_parser("ledger", help="report, verify, reconcile", description="Reads the ledger.")
+    actions = ledger.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _report_parser(actions, where)
+    _verify_parser(actions, where)
+    _reconcile_parser(actions, where)
+
+
+def _report_parser(actions: Any, where: Callable[[], Where]) -> None:
+    parser = actions.add_parser(
+        "report",
+        help="what was used, spent and saved",
+        description="Sums of the ledger's roll-ups: requests, tokens, cost, savings.\n"
+        f"dimensions: {', '.join(report.DIMENSIONS)}\ndates: {FORMS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--by", default="tenant,route,model", metavar="NAME,...", help="dimensions [%(default)s]")
+    parser.add_argument("--since", metavar="DATE", help="the first hour counted [the beginning]")
+    parser.add_argument("--until", metavar="DATE", help="the first hour no longer counted [now]")
+    parser.add_argument(
+        "--where",
+        dest="only",
+        default="",
+        metavar="NAME=VALUE,...",
+        help=f"only these: any of {', '.join(report.COLUMNS)}",
+    )
+    parser.add_argument("--format", choices=("table", "csv", "json", "parquet"), default="table", help="[%(default)s]")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write there [standard output]")
+    parser.set_defaults(func=lambda arguments: _report(arguments, where()))
+
+
+def _report(arguments: argparse.Namespace, where: Where) -> int:
+    asked = report.question(arguments.by, arguments.only, *_period(arguments))
+    if arguments.format == "parquet" and arguments.output is None:
+        raise BadRequest("Parquet is not for a terminal; fix: --output FILE.parquet")
+    with _opened(where) as database:
+        answer = report.ask(database, asked)
+    if arguments.format == "parquet":
+        export.write_parquet(answer, arguments.output)
+        return 0
+    if arguments.format == "table" and not answer.lines:
+        sys.stdout.write(_nothing(answer, asked, where))
+        return 0
+    writers = {"table": export.as_table, "csv": export.as_csv, "json": export.as_json}
+    _write(writers[arguments.format](answer), arguments.output)
+    return 0
+
+
+def _verify_parser(actions: Any, where: Callable[[], Where]) -> None:
+    parser = actions.add_parser(
+        "verify",
+        help="check that the ledger adds up",
+        description="Every accepted request has one row, and every sum is the sum of its rows. Exits 1 if not.\n"
+        "Reads all rows: about a minute for each million.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.set_defaults(func=lambda arguments: _verify(arguments, where()))
+
+
+def _verify(arguments: argparse.Namespace, where: Where) -> int:
+    with _opened(where) as database:
+        found = verify.verify(database, where.journal)
+    sys.stdout.write(verify.as_json(found) if arguments.json else verify.as_text(found))
+    return 0 if found.sound else 1
+
+
+def _reconcile_parser(actions: Any, where: Callable[[], Where]) -> None:
+    forms = "\n".join(f"  {form.name}: {', '.join(sorted(form.columns))}" for form in invoice.FORMS)
+    parser = actions.add_parser(
+        "reconcile",
+        help="compare with a provider's invoice",
+        description="Compares tokens and dollars per day and model with a provider's CSV export.\n"
+        f"formats, told by their columns:\n{forms}\ndates: {FORMS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--invoice", type=Path, required=True, metavar="FILE", help="the CSV export")
+    parser.add_argument("--provider", choices=tuple(reconcile.PROVIDERS), help="whose targets [as the file tells]")
+    parser.add_argument("--since", metavar="DATE", help="the first day compared [the invoice's]")
+    parser.add_argument("--until", metavar="DATE", help="the first day no longer compared [after the invoice's last]")
+    parser.add_argument(
+        "--where", dest="only", default="", metavar="NAME=VALUE,...", help="only these, e.g. target=gpt-4o"
+    )
+    parser.add_argument(
+        "--fail-above", type=_share, metavar="PERCENT", help="exit 1 when the totals differ by more, e.g. 1%%"
+    )
+    parser.set_defaults(func=lambda arguments: _reconcile(arguments, where()))
+
+
+def _reconcile(arguments: argparse.Namespace, where: Where) -> int:
+    try:
+        text = arguments.invoice.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BadRequest(f"{arguments.invoice}: {exc}") from exc
+    billed = invoice.parse(text)
+    if arguments.provider is not None:
+        billed = msgspec.structs.replace(billed, provider=reconcile.PROVIDERS[arguments.provider])
+    with _opened(where) as database:
+        found = reconcile.compare(database, billed, *_period(arguments), report.conditions(arguments.only))
+    sys.stdout.write(f"{arguments.invoice.name}: {billed.form}\n\n{reconcile.as_table(found)}")
+    limit: Decimal | None = arguments.fail_above
+    if limit is not None and found.off > limit:
+        sys.stdout.write(f"the totals differ by {found.off:.2%}, more than {limit:.2%}\n")
+        return 1
+    return 0
+
+
+def _share(text: str) -> Decimal:
+    """`1%` or `1` as 0.01."""
+    try:
+        share = Decimal(text.removesuffix("%")) / 100
+    except InvalidOperation:
+        share = Decimal(-1)
+    if not share.is_finite() or share < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage; fix: 1% or 0.5%")
+    return share
+
+
+def _nothing(answer: report.Report, asked: report.Question, where: Where) -> str:
+    """What to do when a report has no line."""
+    if answer.empty:
+        return (
+            f"The ledger at {shown(where.database_url)} is empty: no request has been settled yet.\n"
+            "Send one through the gateway (`farthing serve`), or check FARTHING_DATABASE when there were some.\n"
+        )
+    limits = ", ".join(f"{name}={value}" for name, value in asked.where)
+    only = f" with {limits}" if limits else ""
+    return f"No requests in this period{only}; fix: an earlier --since, or another --where.\n"
+
+
+def _period(arguments: argparse.Namespace) -> tuple[int | None, int | None]:
+    now_s = time.time()
+    since = None if arguments.since is None else moment(arguments.since, now_s)
+    return since, None if arguments.until is None else moment(arguments.until, now_s)
+
+
+@contextlib.contextmanager
+def _opened(where: Where) -> Iterator[Database]:
+    scheme, _, path = where.database_url.partition(":///")
+    if scheme == "sqlite" and not Path(path).exists():
+        raise BadRequest(f"no ledger at {path}; {_FIX}")
+    database = open_database(where.database_url, timeout_s=READ_TIMEOUT_S)
+    try:
+        try:
+            database.query("SELECT MIN(day) FROM rollup_day")
+        except DatabaseError as exc:
+            raise BadRequest(f"no ledger in {shown(where.database_url)}: {exc.message}; {_FIX}") from exc
+        yield database
+    finally:
+        database.close()
+
+
+def shown(url: str) -> str:
+    """A database URL without its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return url.replace(f":{parts.password}@", ":***@", 1)
+
+
+def _write(text: str, path: Path | None) -> None:
+    if path is None:
+        sys.stdout.write(text)
+    else:
+        path.write_text(text, encoding="utf-8")

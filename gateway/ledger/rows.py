@@ -1,0 +1,356 @@
+"""What a request becomes in the ledger: one row, its share of the roll-ups, its share of the budgets. Pure.
+
+Every value is made storable here, once: a text without NUL and lone surrogates and of bounded length, an integer that
+fits and whose sums fit. So a batch is never refused by a database because of what a caller or an upstream sent.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gateway.core.exchange import Admission, Attempt, RequestRecord, Savings, Usage
+
+MAX_TEXT = 1024
+MOST = 10**12
+"""A million dollars in micro-USD, a million million tokens: more is nonsense, and its sums would overflow."""
+HOUR_S = 3600
+DAY_S = 86400
+
+_encode = msgspec.json.Encoder().encode
+_NOTHING = Usage()
+_SavingsColumns = tuple[int | None, int | None, int | None, int | None, int | None, int | None, int | None]
+_NO_SAVINGS: _SavingsColumns = (None, None, None, None, None, None, None)
+
+
+class Row(NamedTuple):
+    """A line of table `requests`; units as in the core structs, JSON as text, unknown amounts `None`."""
+
+    request_id: str
+    started_s: float
+    ended_s: float
+    tenant: str
+    key_id: str
+    tags: str
+    route: str
+    policy: str
+    dialect: str
+    endpoint: str
+    requested_model: str
+    target: str
+    provider: str
+    model: str
+    stream: int
+    status: int
+    outcome: str
+    error: str | None
+    cache: str
+    uncached_input: int
+    cache_read: int
+    cache_write_5m: int
+    cache_write_1h: int
+    output: int
+    reasoning: int
+    usage_source: str | None
+    reserved_micro: int | None
+    charged_micro: int | None
+    baseline_micro: int | None
+    saved_cache: int | None
+    saved_routing: int | None
+    saved_compression: int | None
+    waste_escalation: int | None
+    waste_retries: int | None
+    own_micro: int | None
+    ttft_s: float | None
+    duration_s: float
+    attempts: str
+    windows: str
+    response_id: str | None
+    upstream_request_id: str | None
+
+
+class Charge(NamedTuple):
+    """A row and the budget windows that it counts in."""
+
+    row: Row
+    windows: tuple[str, ...]
+
+
+def closed(record: RequestRecord) -> Charge:
+    """The row of a request that ended."""
+    usage = record.usage or _NOTHING
+    row = Row(
+        text(record.request_id),
+        record.started_s,
+        record.started_s + record.duration_s,
+        text(record.tenant),
+        text(record.key),
+        _json(record.tags),
+        text(record.route),
+        text(record.policy),
+        record.dialect,
+        record.endpoint,
+        text(record.requested_model),
+        text(record.target),
+        text(record.provider),
+        text(record.model),
+        int(record.stream),
+        record.status,
+        record.outcome,
+        _optional(record.error),
+        text(record.cache),
+        *_tokens(usage),
+        usage.source if record.usage is not None else None,
+        _amount(record.reserved_micro_usd),
+        _amount(record.cost_micro_usd),
+        *_savings(record.savings),
+        record.ttft_s,
+        record.duration_s,
+        _json([_attempt(attempt) for attempt in record.attempts]),
+        _json(record.windows),
+        _optional(record.response_id),
+        _optional(record.upstream_request_id),
+    )
+    return Charge(row, record.windows)
+
+
+def crashed(admission: Admission) -> Charge:
+    """The row of a request in whose midst the gateway died: charged as reserved and marked estimated."""
+    reserved = _amount(admission.reserved_micro_usd)
+    row = Row(
+        text(admission.request_id),
+        admission.started_s,
+        admission.started_s,
+        text(admission.tenant),
+        text(admission.key),
+        _json(admission.tags),
+        text(admission.route),
+        text(admission.policy),
+        admission.dialect,
+        admission.endpoint,
+        text(admission.requested_model),
+        text(admission.target),
+        text(admission.provider),
+        text(admission.model),
+        int(admission.stream),
+        0,
+        "crashed",
+        "the gateway stopped before the request ended",
+        "off",
+        *_tokens(_NOTHING),
+        "estimated",
+        reserved,
+        reserved,
+        *_savings(None),
+        None,
+        0.0,
+        "[]",
+        _json(admission.windows),
+        None,
+        None,
+    )
+    return Charge(row, admission.windows)
+
+
+def charge(end: Admission | RequestRecord) -> Charge:
+    """The row of what the journal tells about the end of a request."""
+    return closed(end) if isinstance(end, RequestRecord) else crashed(end)
+
+
+def text(value: str) -> str:
+    """`value` as every database takes it: at most `MAX_TEXT` characters, no NUL, no lone surrogate."""
+    if len(value) > MAX_TEXT:
+        value = value[:MAX_TEXT]
+    if not value.isascii():
+        value = value.encode("utf-8", "replace").decode()
+    return value.replace("\0", "\ufffd") if "\0" in value else value
+
+
+def _optional(value: str | None) -> str | None:
+    return None if value is None else text(value)
+
+
+def _amount(value: int | None) -> int | None:
+    return None if value is None else max(-MOST, min(MOST, value))
+
+
+def _tokens(usage: Usage) -> tuple[int, int, int, int, int, int]:
+    classes = (
+        usage.uncached_input,
+        usage.cache_read,
+        usage.cache_write_5m,
+        usage.cache_write_1h,
+        usage.output,
+        usage.reasoning,
+    )
+    if max(classes) > MOST or min(classes) < 0:
+        a, b, c, d, e, f = (max(0, min(MOST, tokens)) for tokens in classes)
+        return a, b, c, d, e, f
+    return classes
+
+
+def _savings(savings: Savings | None) -> _SavingsColumns:
+    if savings is None:
+        return _NO_SAVINGS
+    return (
+        _amount(savings.baseline),
+        _amount(savings.cache),
+        _amount(savings.routing),
+        _amount(savings.compression),
+        _amount(savings.waste_escalation),
+        _amount(savings.waste_retries),
+        _amount(savings.own),
+    )
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    usage = attempt.usage
+    told = {
+        "target": attempt.target,
+        "replica": attempt.replica,
+        "status": attempt.status,
+        "error": attempt.error,
+        "offset_s": round(attempt.offset_s, 6),
+        "duration_s": round(attempt.duration_s, 6),
+        "ttft_s": None if attempt.ttft_s is None else round(attempt.ttft_s, 6),
+        "usage_source": None if usage is None else usage.source,
+        "cost_micro": _amount(attempt.cost_micro_usd),
+    }
+    if usage is not None:
+        told |= dict(zip(_CLASSES, _tokens(usage), strict=True))
+    return told
+
+
+_CLASSES = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
+
+
+def _json(value: Any) -> str:
+    try:
+        return _encode(value).decode()
+    except UnicodeEncodeError:
+        return _encode(_valid(value)).decode()
+
+
+def _valid(value: Any) -> Any:
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, dict):
+        return {name: _valid(item) for name, item in value.items()}
+    return [_valid(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+DIMENSIONS = ("tenant", "key_id", "route", "model", "target", "provider", "outcome", "cache")
+MEASURES = (
+    "requests",
+    "uncached_input",
+    "cache_read",
+    "cache_write",
+    "output",
+    "reasoning",
+    "charged_micro",
+    "unknown_cost",
+    "estimated",
+    "baseline_micro",
+    "saved_cache",
+    "saved_routing",
+    "saved_compression",
+    "waste_escalation",
+    "waste_retries",
+    "own_micro",
+    "duration_ms",
+    "ttft_ms",
+    "ttft_count",
+)
+
+Group = tuple[int, str, str, str, str, str, str, str, str]
+
+
+def group(row: Row) -> Group:
+    """The hour of `started_s` (its first second, Unix time) and the dimensions of a row."""
+    hour = int(row.started_s // HOUR_S) * HOUR_S
+    return (
+        hour,
+        row.tenant,
+        row.key_id,
+        row.route,
+        row.model,
+        row.target,
+        row.provider,
+        row.outcome,
+        row.cache,
+    )
+
+
+def measures(row: Row) -> tuple[int, ...]:
+    """What a row adds to its group, in the order of `MEASURES`; an unknown amount adds nothing, and is counted."""
+    return (
+        1,
+        row.uncached_input,
+        row.cache_read,
+        row.cache_write_5m + row.cache_write_1h,
+        row.output,
+        row.reasoning,
+        row.charged_micro or 0,
+        row.charged_micro is None,
+        row.usage_source == "estimated",
+        row.baseline_micro or 0,
+        row.saved_cache or 0,
+        row.saved_routing or 0,
+        row.saved_compression or 0,
+        row.waste_escalation or 0,
+        row.waste_retries or 0,
+        row.own_micro or 0,
+        round(row.duration_s * 1000),
+        0 if row.ttft_s is None else round(row.ttft_s * 1000),
+        row.ttft_s is not None,
+    )
+
+
+class Totals:
+    """Sums over a batch of rows: by hour, by UTC day, by budget window."""
+
+    def __init__(self) -> None:
+        self._hours: dict[Group, list[int]] = {}
+        self._windows: dict[str, tuple[int, float]] = {}
+
+    def add(self, charge: Charge) -> None:
+        """Counts one row. A price that is unknown commits what was reserved for it."""
+        row = charge.row
+        amounts = measures(row)
+        sums = self._hours.get(at := group(row))
+        if sums is None:
+            self._hours[at] = [int(amount) for amount in amounts]
+        else:
+            for index, amount in enumerate(amounts):
+                if amount:
+                    sums[index] += amount
+        committed = row.charged_micro if row.charged_micro is not None else row.reserved_micro or 0
+        for window in charge.windows:
+            before, since_s = self._windows.get(window, (0, row.started_s))
+            self._windows[window] = (before + committed, min(since_s, row.started_s))
+
+    def hours(self) -> list[tuple[Any, ...]]:
+        """Hour, dimensions, measures; sorted, so that concurrent writers take their locks in one order."""
+        return sorted((*at, *sums) for at, sums in self._hours.items())
+
+    def days(self) -> list[tuple[Any, ...]]:
+        """As `hours`, by the first second of the UTC day."""
+        days: dict[Group, list[int]] = {}
+        for (hour, *dimensions), sums in self._hours.items():
+            at: Any = (hour // DAY_S * DAY_S, *dimensions)
+            days[at] = [a + b for a, b in zip(days[at], sums, strict=True)] if at in days else sums
+        return sorted((*at, *sums) for at, sums in days.items())
+
+    def windows(self) -> list[tuple[str, int, float]]:
+        """Window id, micro-USD committed, the earliest second of what was counted; sorted."""
+        return sorted((text(window), *counted) for window, counted in self._windows.items())
+
+
+def build(ends: Iterable[Admission | RequestRecord], chunk: int, pause: Callable[[], None]) -> list[Charge]:
+    """The rows of `ends`; calls `pause` after every `chunk` of them, so that other threads get their turn."""
+    charges: list[Charge] = []
+    for end in ends:
+        charges.append(charge(end))
+        if len(charges) % chunk == 0:
+            pause()
+    return charges

@@ -1,0 +1,172 @@
+"""A segment of the journal: how entries lie in a file, and what of a damaged one a reader may trust.
+
+Knows neither folders nor positions. A file is a 16-byte header and entries `length u32, crc32 u32, kind u8, payload`,
+little endian; the length counts the payload alone, the CRC-32 covers kind and payload, the payload is a msgpack map by
+field names, so that a segment outlives an upgrade.
+"""
+
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gateway.core.exchange import Admission, RequestRecord
+
+VERSION = 1
+ADMITTED, CLOSED, CRASHED = b"ACX"
+MAX_PAYLOAD = 1 << 20
+MAX_TEXT = 1024
+"""Characters kept of a text whose entry would be too large: names come from callers."""
+
+_MAGIC = b"FARTHING"
+_HEADER = struct.Struct("<8sII")
+HEADER_BYTES = _HEADER.size
+_ENTRY = struct.Struct("<IIB")
+_KIND_AND_MAP = re.compile(rb"[ACX][\x80-\x8f\xde]")
+_MOST = 1 << 62
+_BLOCK = 1 << 20
+
+_encode = msgspec.msgpack.Encoder().encode
+_admission = msgspec.msgpack.Decoder(Admission)
+_record = msgspec.msgpack.Decoder(RequestRecord)
+
+
+class Entry(NamedTuple):
+    """One whole entry; `end` is the offset of the next. `payload` is undecoded, its checksum was right."""
+
+    kind: int
+    payload: bytes
+    offset: int
+    end: int
+
+    def decode(self) -> Admission | RequestRecord | None:
+        """`None` for a payload that this version cannot read."""
+        try:
+            return (_record if self.kind == CLOSED else _admission).decode(self.payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+
+class Reading:
+    """Iterates over the whole entries of a segment between two byte offsets; garbage never raises.
+
+    A damaged stretch is skipped up to the next entry whose checksum is right. Afterwards `skipped` counts the bytes of
+    such stretches, `torn` those behind the last whole entry: a write that a power cut or a full disk has cut short.
+    Raises `FileNotFoundError` at once where there is no such file; one that is deleted later is at its end.
+    """
+
+    def __init__(self, path: Path, offset: int = 0, limit: int | None = None) -> None:
+        size = path.stat().st_size
+        self._path = path
+        self._offset = offset
+        self._limit = size if limit is None else min(limit, size)
+        self.skipped = 0
+        self.torn = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        self.skipped = self.torn = 0
+        try:
+            file = self._path.open("rb", buffering=0)
+        except FileNotFoundError:
+            return
+        with file:
+            yield from self._entries(file)
+
+    def _entries(self, file: FileIO) -> Iterator[Entry]:
+        base, read_to, at, lost = self._offset, self._offset, 0, 0
+        data = b""
+        while True:
+            if len(data) - at < _ENTRY.size + MAX_PAYLOAD and read_to < self._limit:
+                more = os.pread(file.fileno(), min(_BLOCK, self._limit - read_to), read_to)
+                data, base, at, read_to = data[at:] + more, base + at, 0, read_to + len(more)
+                if not more:
+                    self._limit = read_to
+                if base == 0 and data.startswith(_MAGIC):
+                    at = HEADER_BYTES
+                continue
+            if at >= len(data):
+                break
+            found = _entry(data, at)
+            if found is None:
+                following = _resynchronise(data, at)
+                if following is None:  # one may begin near the end of what has been read
+                    start = max(at + 1, len(data) - MAX_PAYLOAD - _ENTRY.size)
+                    following = len(data) if read_to >= self._limit else start
+                lost, at = lost + following - at, following
+                continue
+            kind, payload, end = found
+            self.skipped, lost = self.skipped + lost, 0
+            yield Entry(kind, payload, base + at, base + end)
+            at = end
+        self.torn = lost
+
+
+def _entry(data: bytes, at: int) -> tuple[int, bytes, int] | None:
+    start = at + _ENTRY.size
+    if start > len(data):
+        return None
+    length, checksum, kind = _ENTRY.unpack_from(data, at)
+    end = start + length
+    if not 0 < length <= MAX_PAYLOAD or end > len(data) or kind not in b"ACX":
+        return None
+    payload = data[start:end]
+    return (kind, payload, end) if zlib.crc32(payload, kind) == checksum else None
+
+
+def _resynchronise(data: bytes, at: int) -> int | None:
+    """The next offset behind `at` at which a whole entry starts."""
+    for match in _KIND_AND_MAP.finditer(data, at + _ENTRY.size):
+        start = match.start() - _ENTRY.size + 1
+        if _entry(data, start) is not None:
+            return start
+    return None
+
+
+def header(version: int = VERSION) -> bytes:
+    """What a segment begins with."""
+    return _HEADER.pack(_MAGIC, version, zlib.crc32(_MAGIC, version))
+
+
+def encode(value: Admission | RequestRecord) -> bytes:
+    """The payload of `value`; where it cannot be encoded or is too large, its texts are cut and its numbers bounded."""
+    try:
+        payload = _encode(value)
+    except (UnicodeEncodeError, OverflowError):
+        payload = b""
+    if 0 < len(payload) <= MAX_PAYLOAD:
+        return payload
+    return _encode(_bounded(msgspec.to_builtins(value)))
+
+
+def entry(kind: int, payload: bytes) -> bytes:
+    """The bytes of one entry."""
+    return _ENTRY.pack(len(payload), zlib.crc32(payload, kind), kind) + payload
+
+
+def newer(path: Path) -> bool:
+    """Whether a later version wrote it. A damaged header is left to the reader and is not newer."""
+    with path.open("rb") as file:
+        start = file.read(_HEADER.size)
+    if len(start) < _HEADER.size:
+        return False
+    version = int(_HEADER.unpack(start)[1])
+    return version > VERSION and start == header(version)
+
+
+def _bounded(value: Any) -> Any:
+    """What can always be encoded: texts cut and made valid Unicode, integers of 63 bits."""
+    if isinstance(value, str):
+        return value[:MAX_TEXT].encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {name: _bounded(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bounded(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(-_MOST, min(_MOST, value))
+    return value

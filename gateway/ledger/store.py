@@ -1,0 +1,160 @@
+"""The ledger's tables as operations: rows that count once, their sums, what a budget window has committed.
+
+Decides what is one transaction: the rows that are new, their roll-ups and their spend, or nothing of it. Blocks; fails
+with `DatabaseError` and leaves retrying to its caller. Any number of writers may share one database.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from gateway.access.accounts import Window
+from gateway.database import Cursor, Database, DatabaseError
+from gateway.ledger import schema
+from gateway.ledger.rows import DAY_S, DIMENSIONS, HOUR_S, MEASURES, Charge, Row, Totals
+
+CHUNK = 50
+"""Rows per call of the driver, after which other threads get their turn."""
+
+_ROW = (
+    f"INSERT INTO requests ({', '.join(Row._fields)}) VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608 - names of ours
+    " ON CONFLICT (request_id) DO NOTHING"
+)
+_SPEND = (
+    "INSERT INTO spend (window_id, committed_micro, since_s) VALUES (?, ?, ?) ON CONFLICT (window_id)"
+    " DO UPDATE SET committed_micro = spend.committed_micro + excluded.committed_micro"
+)
+_COUNTED = (
+    "INSERT INTO spend (window_id, committed_micro, since_s) VALUES (?, ?, ?) ON CONFLICT (window_id)"
+    " DO UPDATE SET committed_micro = excluded.committed_micro, since_s = excluded.since_s"
+)
+_SCOPES = {"tenant": "tenant", "key": "key_id", "route": "route"}
+
+
+def _upsert(table: str, period: str) -> str:
+    key = (period, *DIMENSIONS)
+    columns = (*key, *MEASURES)
+    added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in MEASURES)
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - names of ours
+        f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
+    )
+
+
+_HOUR = _upsert("rollup_hour", "hour")
+_DAY = _upsert("rollup_day", "day")
+
+
+class _Known(Exception):
+    """Some of the rows were there already."""
+
+
+class LedgerStore:
+    """The ledger in a `Database`; see `gateway.ledger.schema` for its tables.
+
+    `pause` is called after every `CHUNK` rows that are written.
+    """
+
+    def __init__(self, database: Database, pause: Callable[[], None] = lambda: None) -> None:
+        self._database = database
+        self._pause = pause
+
+    def migrate(self) -> None:
+        """Makes or upgrades the tables. Raises `DatabaseError`."""
+        schema.migrate(self._database)
+
+    def insert(self, charges: Iterable[Charge]) -> int:
+        """Stores what is not stored yet, with its sums; how many that were. The same again changes nothing."""
+        unique = {charge.row.request_id: charge for charge in charges}
+        if not unique:
+            return 0
+        try:
+            return self._insert(list(unique.values()))
+        except _Known:
+            fresh = [unique[request_id] for request_id in self._unknown(list(unique))]
+        try:
+            return self._insert(fresh) if fresh else 0
+        except _Known as exc:
+            raise DatabaseError("another writer stores the same requests; fix: one journal folder per process") from exc
+
+    def _insert(self, charges: Sequence[Charge]) -> int:
+        totals = Totals()
+        with self._database.transaction() as cursor:
+            for start in range(0, len(charges), CHUNK):
+                chunk = charges[start : start + CHUNK]
+                if cursor.executemany(_ROW, [charge.row for charge in chunk]) != len(chunk):
+                    raise _Known
+                for charge in chunk:
+                    totals.add(charge)
+                self._pause()
+            for sql, rows in ((_HOUR, totals.hours()), (_DAY, totals.days()), (_SPEND, totals.windows())):
+                for start in range(0, len(rows), CHUNK):
+                    cursor.executemany(sql, rows[start : start + CHUNK])
+                    self._pause()
+        return len(charges)
+
+    def _unknown(self, ids: list[str]) -> list[str]:
+        known: set[str] = set()
+        for start in range(0, len(ids), CHUNK):
+            chunk = ids[start : start + CHUNK]
+            marks = ", ".join("?" * len(chunk))
+            rows = self._database.query(f"SELECT request_id FROM requests WHERE request_id IN ({marks})", chunk)  # noqa: S608 - question marks only
+            known.update(row[0] for row in rows)
+        return [request_id for request_id in ids if request_id not in known]
+
+    async def committed(self, window: Window) -> int:
+        """Micro-USD that `window` has committed by what is stored. Raises `DatabaseError`.
+
+        A window that no row names yet, such as one of a new budget, begins with what its scope has spent since its
+        start (but a tag's, whose roll-ups are not kept: 0); that is written down, and later rows add to it.
+        """
+        return await asyncio.to_thread(self._committed, window)
+
+    def _committed(self, window: Window) -> int:
+        rows = self._database.query("SELECT committed_micro, since_s FROM spend WHERE window_id = ?", (window.id,))
+        if rows and rows[0][1] <= window.starts_s:
+            return int(rows[0][0])
+        with self._database.transaction() as cursor:
+            if self._database.dialect == "postgresql":  # SQLite's writers take turns anyway
+                cursor.execute("LOCK TABLE spend IN SHARE ROW EXCLUSIVE MODE")
+            rows = cursor.execute("SELECT committed_micro, since_s FROM spend WHERE window_id = ?", (window.id,))
+            before = int(rows[0][0]) if rows else 0
+            if rows and rows[0][1] <= window.starts_s:
+                return before
+            committed = max(before, _since(cursor, window.budget.scope, window.starts_s))
+            cursor.execute(_COUNTED, (window.id, committed, window.starts_s))
+            return committed
+
+    def counts(self) -> dict[str, int]:
+        """Rows of `requests`, requests in the daily roll-ups, windows in `spend`. Scans: for checks only."""
+        (requests, rolled_up, windows) = self._database.query(
+            "SELECT (SELECT COUNT(*) FROM requests), (SELECT COALESCE(SUM(requests), 0) FROM rollup_day),"
+            " (SELECT COUNT(*) FROM spend)"
+        )[0]
+        return {"requests": int(requests), "rolled_up": int(rolled_up), "windows": int(windows)}
+
+
+def _since(cursor: Cursor, scope: str, starts_s: int) -> int:
+    """What a scope has spent since `starts_s`: whole days, the hours before them, the rows before those."""
+    kind, _, name = scope.partition(":")
+    if kind not in _SCOPES and scope != "all":
+        return 0
+    column = _SCOPES.get(kind)
+    where, params = ("", ()) if column is None else (f" AND {column} = ?", (name,))
+    first_hour = -(-starts_s // HOUR_S) * HOUR_S
+    first_day = -(-starts_s // DAY_S) * DAY_S
+    parts: tuple[tuple[str, str, int, int | None], ...] = (
+        ("requests", "started_s", starts_s, first_hour),
+        ("rollup_hour", "hour", first_hour, first_day),
+        ("rollup_day", "day", first_day, None),
+    )
+    spent = 0
+    for table, period, start, end in parts:
+        if start == end:
+            continue
+        until: tuple[Any, ...] = () if end is None else (end,)
+        sql = f"SELECT COALESCE(SUM(charged_micro), 0) FROM {table} WHERE {period} >= ?"  # noqa: S608 - names of ours
+        spent += int(
+            cursor.execute(sql + (f" AND {period} < ?" if until else "") + where, (start, *until, *params))[0][0]
+        )
+    return spent

@@ -1,0 +1,186 @@
+"""The most that a request can be billed, before it is sent: what a hard budget reserves. Pure.
+
+Input: a token of a byte-level tokenizer covers at least one byte, so text has at most as many tokens as bytes. Images:
+the provider's documented maximum. Content that is not in the body: the most that the model takes. Output: what the
+caller allows, else the most that the model gives. Every token at the dearest price of its side that the request can
+reach. What nothing bounds is assumed, and said to be.
+
+A provider that answers with a dearer model than the one that was asked for passes these bounds.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.core.exchange import Call, Plan, Target
+from gateway.policy.limits import MoneyRules
+from gateway.pricing.book import ModelPrice
+from gateway.pricing.content import Content, content_of
+
+PROMPT_TOKENS = 256
+"""What a chat template adds to a prompt beside the messages, whose own framing is below that of their JSON."""
+TOOLS_TOKENS = 1_024
+"""What tools add beside their definitions. Anthropic documents up to 804 (tool use, pricing)."""
+TYPED_TOOL_TOKENS = 1_024
+"""What a tool of the provider's own adds: bash 245, text editor 700, computer 735 (Anthropic, pricing)."""
+OPAQUE_TOKENS = 128_000
+"""Assumed of a file or a conversation held elsewhere, where the model's limit is not known."""
+ANTHROPIC_IMAGE_TOKENS = 4_784
+"""2,576 x 1,960 pixels in patches of 28 (Anthropic, vision); models before Opus 4.7 stop at 1,568 tokens."""
+MINI_IMAGE_TOKENS = 2_833 + 8 * 5_667
+"""gpt-4o-mini: base and eight tiles, the most that fit in 768 x 2,048 pixels (OpenAI, images and vision)."""
+IMAGE_TOKENS = 16_384
+"""All others: OpenAI 10,000 patches x 1.62, Gemini below 5,000, Qwen-VL's default of 16,384."""
+
+_OBEYS_COMPLETION_LIMIT = frozenset({"openai", "azure", "vllm", "sglang", "sandbox", "anthropic"})
+"""Presets whose servers obey `max_completion_tokens`; others may pass over it in silence."""
+_FREE_PATHS = ("/v1/files", "/v1/uploads", "/v1/moderations", "/v1/messages/count_tokens")
+_FREE_ENDS = ("/cancel", "/input_tokens")
+_HALVES_PICO = 5 * 500_000
+"""`ModelPrice.cost` rounds each of five components half up."""
+
+PriceOf = Callable[[Target, str], ModelPrice | None]
+"""(target, model asked for) -> its price."""
+
+
+class WorstCase(msgspec.Struct, frozen=True):
+    """Upper bounds. `micro_usd` is `None` when a price is unknown (`why` says which); `tokens` are input and output.
+
+    `assumed`: nothing bounds the answer or something that is fetched, so an assumption stands in.
+    """
+
+    micro_usd: int | None
+    tokens: int
+    why: str = ""
+    assumed: bool = False
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """The policy refuses a request under a budget because its price is unknown; `why` completes "because"."""
+
+    why: str
+
+
+NOTHING = WorstCase(0, 0)
+
+
+def plan_worst_case(call: Call, plan: Plan, price_of: PriceOf, rules: MoneyRules) -> WorstCase:
+    """The dearest target of the plan; unknown if any of them is. A retry that is billed twice is not in it."""
+    if call.endpoint == "other":
+        return _other(call)
+    content = content_of(call)
+    micro_usd, tokens, why, assumed = 0, 0, "", False
+    for target in plan.targets:
+        worst = _at(content, call, target, price_of(target, target.model or call.model or ""), rules)
+        tokens = max(tokens, worst.tokens)
+        assumed = assumed or worst.assumed
+        if worst.micro_usd is None:
+            why = worst.why
+        elif worst.micro_usd > micro_usd:
+            micro_usd = worst.micro_usd
+    return WorstCase(None if why else micro_usd, tokens, why, assumed)
+
+
+def worst_case(call: Call, target: Target, price: ModelPrice | None, rules: MoneyRules) -> WorstCase:
+    """The same for one target, whose price is `price`."""
+    return _other(call) if call.endpoint == "other" else _at(content_of(call), call, target, price, rules)
+
+
+def reservation(worst: WorstCase, rules: MoneyRules) -> int | Refuse:
+    """Micro-USD to reserve where a budget applies, by the policy's rule for unknown prices."""
+    if worst.micro_usd is not None:
+        return worst.micro_usd
+    if rules.unknown_price == "refuse":
+        return Refuse(worst.why)
+    return 0 if rules.unknown_price == "allow" else rules.unknown_price
+
+
+def _other(call: Call) -> WorstCase:
+    """Paths that are forwarded unread: reading, deleting and uploading cost nothing, of the rest nothing is known."""
+    free = call.method != "POST" or call.path.startswith(_FREE_PATHS) or call.path.endswith(_FREE_ENDS)
+    return NOTHING if free else WorstCase(None, 0, f"the price of {call.path} is not known")
+
+
+def _at(content: Content, call: Call, target: Target, price: ModelPrice | None, rules: MoneyRules) -> WorstCase:
+    most_in = price.max_input_tokens if price is not None else None
+    tokens_in, fetched = _input(content, target, call, most_in, price)
+    tokens_out, assumed = _output(content, call, target, price, rules)
+    tokens = tokens_in + tokens_out
+    if price is None:
+        return WorstCase(None, tokens, f"{target.name} has no known price", assumed or fetched)
+    if content.apart is not None and not target.self_hosted:
+        return WorstCase(None, tokens, content.apart, assumed or fetched)
+    price_in, price_out = _dearest(price, tokens_in)
+    pico = tokens_in * price_in + tokens_out * price_out
+    micro_usd = ((pico + _HALVES_PICO) // 1_000_000 if pico else 0) + price.request
+    return WorstCase(micro_usd, tokens, "", assumed or fetched)
+
+
+def _input(
+    content: Content, target: Target, call: Call, most: int | None, price: ModelPrice | None
+) -> tuple[int, bool]:
+    """A bound of the input tokens, and whether it rests on an assumption."""
+    tokens = content.bytes + PROMPT_TOKENS * content.prompts
+    if content.tools:
+        tokens += TOOLS_TOKENS + TYPED_TOOL_TOKENS * content.typed_tools
+    if content.images:
+        tokens += content.images * _image_tokens(target, call)
+    if most is not None and (price is None or price.tiers[-1].above < most):
+        most *= content.prompts
+        return (most if content.opaque or tokens > most else tokens), False
+    return tokens + OPAQUE_TOKENS * content.opaque, bool(content.opaque)
+
+
+def _image_tokens(target: Target, call: Call) -> int:
+    if target.provider == "anthropic":
+        return ANTHROPIC_IMAGE_TOKENS
+    return MINI_IMAGE_TOKENS if "4o-mini" in (target.model or call.model or "") else IMAGE_TOKENS
+
+
+def _output(
+    content: Content, call: Call, target: Target, price: ModelPrice | None, rules: MoneyRules
+) -> tuple[int, bool]:
+    """A bound of the output tokens of all choices, and whether it is assumed. Reasoning and thinking are output."""
+    if call.endpoint == "embeddings":
+        return 0, False
+    doc = call.doc or {}
+    allowed, stated = _allowed(call, target)
+    assumed = False
+    if not stated:
+        known = price.max_output_tokens if price is not None else None
+        assumed = known is None
+        allowed = max(allowed, rules.output_tokens if known is None else known)
+    if call.endpoint in ("completions", "chat"):
+        best_of = doc.get("best_of")
+        choices = max(call.n, best_of) if type(best_of) is int else call.n
+        allowed *= choices * content.prompts
+        if doc.get("prediction") is not None:  # what of it is not used is billed as output (OpenAI, predicted outputs)
+            allowed += len(call.raw) * choices
+    return allowed, assumed
+
+
+def _allowed(call: Call, target: Target) -> tuple[int, bool]:
+    """The largest limit that the caller states in the endpoint's own words; whether the target obeys one of them."""
+    get = (call.doc or {}).get
+    if call.endpoint == "chat":
+        first, second = _positive(get("max_tokens")), _positive(get("max_completion_tokens"))
+        obeyed = first or (second and target.options.get("preset", target.provider) in _OBEYS_COMPLETION_LIMIT)
+        return max(first, second), bool(obeyed)
+    limit = _positive(get("max_output_tokens" if call.endpoint == "responses" else "max_tokens"))
+    return limit, bool(limit)
+
+
+def _positive(value: object) -> int:
+    """0 for what bounds nothing: llama.cpp and Ollama read -1 as endless."""
+    return value if type(value) is int and value > 0 else 0
+
+
+def _dearest(price: ModelPrice, tokens: int) -> tuple[int, int]:
+    """The highest prices of input and of output, pico-USD, over the tiers that `tokens` of input can reach."""
+    dear_in = dear_out = 0
+    for tier in price.tiers:
+        if tier.above and tokens <= tier.above:
+            continue
+        dear_in = max(dear_in, tier.input, tier.cached_read or 0, tier.cache_write_5m or 0, tier.cache_write_1h or 0)
+        dear_out = max(dear_out, tier.output, tier.reasoning or 0)
+    return dear_in, dear_out

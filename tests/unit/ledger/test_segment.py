@@ -1,0 +1,122 @@
+"""A segment file as a reader finds it: cut, damaged, or nothing but noise."""
+
+from pathlib import Path
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.ledger.segment import (
+    ADMITTED,
+    CLOSED,
+    CRASHED,
+    HEADER_BYTES,
+    MAX_PAYLOAD,
+    VERSION,
+    Reading,
+    encode,
+    entry,
+    header,
+    newer,
+)
+from tests.support.ledger import admission, ended
+
+VALUES = [(ADMITTED, admission(1)), (CLOSED, ended(1)), (ADMITTED, admission(2)), (CRASHED, admission(2))]
+ENTRIES = [entry(kind, encode(value)) for kind, value in VALUES]
+WHOLE = header() + b"".join(ENTRIES)
+ENDS = [HEADER_BYTES + sum(map(len, ENTRIES[: n + 1])) for n in range(len(ENTRIES))]
+
+
+def read(path: Path, data: bytes, offset: int = 0, limit: int | None = None):
+    path.write_bytes(data)
+    reading = Reading(path, offset, limit)
+    return [(found.kind, found.decode()) for found in reading], reading
+
+
+def test_what_is_written_is_read(tmp_path):
+    found, reading = read(tmp_path / "s", WHOLE)
+    assert found == VALUES
+    assert (reading.skipped, reading.torn) == (0, 0)
+
+
+def test_reading_goes_on_from_the_end_of_any_entry(tmp_path):
+    for index, end in enumerate(ENDS):
+        assert read(tmp_path / "s", WHOLE, offset=end)[0] == VALUES[index + 1 :]
+
+
+def test_reading_stops_at_a_limit(tmp_path):
+    for index, end in enumerate(ENDS):
+        assert read(tmp_path / "s", WHOLE, limit=end)[0] == VALUES[: index + 1]
+
+
+def test_a_file_cut_at_any_byte_has_all_the_entries_before_the_cut(tmp_path):
+    for size in range(len(WHOLE)):
+        found, reading = read(tmp_path / "s", WHOLE[:size])
+        whole = sum(end <= size for end in ENDS)
+        assert found == VALUES[:whole], size
+        before = ENDS[whole - 1] if whole else HEADER_BYTES if size >= 8 else 0
+        assert reading.torn == max(0, size - before)
+        assert reading.skipped == 0
+
+
+def test_a_flipped_bit_costs_its_own_entry_and_no_other(tmp_path):
+    for at in range(HEADER_BYTES, len(WHOLE)):
+        data = bytearray(WHOLE)
+        data[at] ^= 1 << at % 8
+        found, reading = read(tmp_path / "s", bytes(data))
+        hit = sum(end <= at for end in ENDS)
+        assert found == VALUES[:hit] + VALUES[hit + 1 :], at
+        assert reading.skipped + reading.torn == len(ENTRIES[hit])
+
+
+def test_a_damaged_header_costs_no_entry(tmp_path):
+    for at in range(HEADER_BYTES):
+        data = bytearray(WHOLE)
+        data[at] ^= 0xFF
+        assert read(tmp_path / "s", bytes(data))[0] == VALUES
+
+
+def test_a_tail_of_zeros_is_torn(tmp_path):
+    found, reading = read(tmp_path / "s", WHOLE + bytes(5000))
+    assert found == VALUES
+    assert reading.torn == 5000
+
+
+@given(st.binary(max_size=2000))
+def test_noise_never_raises(tmp_path_factory, noise):
+    path = tmp_path_factory.getbasetemp() / "noise"
+    assert read(path, noise)[1].skipped >= 0
+    found, _ = read(path, WHOLE[: ENDS[0]] + noise + WHOLE[ENDS[0] :])
+    assert [value for value in VALUES if value in found] == VALUES
+
+
+def test_a_later_version_is_told_from_a_damaged_header(tmp_path):
+    path = tmp_path / "s"
+    path.write_bytes(header(VERSION + 1) + b"".join(ENTRIES))
+    assert newer(path)
+    damaged = bytearray(header(VERSION + 1))
+    damaged[9] ^= 1
+    path.write_bytes(damaged)
+    assert not newer(path)
+    path.write_bytes(b"")
+    assert not newer(path)
+
+
+def test_what_a_caller_names_never_makes_an_entry_too_large_or_impossible(tmp_path):
+    huge = admission(1, requested_model="m" * (MAX_PAYLOAD + 1))
+    odd = ended(2, error="\ud800", reserved_micro_usd=2**70, response_id="r" * 3000)
+    for value, kind in ((huge, ADMITTED), (odd, CLOSED)):
+        found, _ = read(tmp_path / "s", header() + entry(kind, encode(value)))
+        assert found[0][1].request_id == value.request_id
+
+
+def test_fields_of_an_older_or_a_newer_version_are_read(tmp_path):
+    older = msgspec.to_builtins(ended(1)) | {"unheard_of": 1}
+    del older["windows"]
+    found, _ = read(tmp_path / "s", header() + entry(CLOSED, msgspec.msgpack.encode(older)))
+    assert found == [(CLOSED, ended(1, windows=()))]
+
+
+def test_a_payload_that_makes_no_sense_is_no_value(tmp_path):
+    found, _ = read(tmp_path / "s", header() + entry(CLOSED, msgspec.msgpack.encode({"request_id": 7})))
+    assert found == [(CLOSED, None)]
