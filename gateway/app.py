@@ -19,6 +19,7 @@ from gateway.access.keystore import permits
 from gateway.access.stage import Admit
 from gateway.books import Books
 from gateway.core.clock import SystemClock
+from gateway.core.errors import PolicyError
 from gateway.core.exchange import Exchange, RequestRecord
 from gateway.dispatch.breaker import BreakerRegistry
 from gateway.dispatch.client import HttpClient
@@ -64,7 +65,8 @@ class Gateway:
         rng = random.random
         self.settings = settings
         self.clock = clock
-        self.books = Books(settings, clock)
+        self._rng = rng
+        self.books = Books(settings, clock) if settings.keeps_books else None
         self.client = HttpClient()
         self.upstreams = Upstreams(self.client, Sandbox(clock))
         self.breakers = BreakerRegistry(rng)
@@ -88,23 +90,9 @@ class Gateway:
             clock=clock,
             rng=rng,
         )
-        books = self.books
         self.alerts = Alerts(lambda: self.holder.current.money.alert_webhook, post_json)
-        stages: list[Stage] = [
-            Authenticate(lambda: self.holder.current.keys, may_be_open=settings.loopback, keyring=books.keyring),
-            Resolve(lambda: self.holder.current, rng),
-            Admit(
-                lambda: self.holder.current,
-                books.accounts,
-                books.keyring,
-                price_of=self.quotes.most,
-                admit=books.writer.admit,
-                alerts=self.alerts,
-                clock=clock,
-            ),
-        ]
         self.edge = Edge(
-            compose(stages, dispatcher),
+            compose(self._stages(), dispatcher),
             list_models=self._list_models,
             finish=self._finish,
             clock=clock,
@@ -113,9 +101,34 @@ class Gateway:
         )
         self._register_gauges()
 
+    def _stages(self) -> list[Stage]:
+        settings, books = self.settings, self.books
+        keyring = books.keyring if books is not None else None
+        stages: list[Stage] = [
+            Authenticate(lambda: self.holder.current.keys, may_be_open=settings.loopback, keyring=keyring),
+            Resolve(lambda: self.holder.current, self._rng),
+        ]
+        if books is not None:
+            stages.append(
+                Admit(
+                    lambda: self.holder.current,
+                    books.accounts,
+                    books.keyring,
+                    price_of=self.quotes.most,
+                    admit=books.writer.admit,
+                    alerts=self.alerts,
+                    clock=self.clock,
+                )
+            )
+        return stages
+
     def _finish(self, exchange: Exchange, now: float) -> None:
         """The end of every request: its books are closed, then its record goes to whoever watches."""
-        self.sink.put(self.books.finish(exchange, now, self.holder.current, self.quotes))
+        books = self.books
+        if books is None:
+            self.sink.put(exchange.record(now))
+        else:
+            self.sink.put(books.finish(exchange, now, self.holder.current, self.quotes))
 
     def _consumers(self) -> list[Callable[[list[RequestRecord]], None]]:
         settings = self.settings
@@ -145,10 +158,10 @@ class Gateway:
         self.quotes.forget()
 
     def _list_models(self, headers: Mapping[bytes, bytes]) -> list[str]:
-        policy, keyring = self.holder.current, self.books.keyring
+        policy, keyring = self.holder.current, self.books.keyring if self.books is not None else None
         identity = identify(policy.keys, headers, may_be_open=self.settings.loopback, keyring=keyring)
         names = policy.model_names(identity)
-        held = keyring.by_id.get(identity.key)
+        held = keyring.by_id.get(identity.key) if keyring is not None else None
         if held is None:
             return names
         routes = {name: policy.resolve(identity, name, []) for name in names}
@@ -158,8 +171,9 @@ class Gateway:
         metrics, sink = self.metrics, self.sink
         gauges.policy(metrics, self.holder)
         gauges.upstreams(metrics, self.breakers, self.pools, self.clock.monotonic)
-        gauges.budgets(metrics, self.books, self.alerts)
-        gauges.ledger(metrics, self.books.writer)
+        if self.books is not None:
+            gauges.budgets(metrics, self.books, self.alerts)
+            gauges.ledger(metrics, self.books.writer)
         gauges.hosted(metrics, self.hosted)
         metrics.gauge("farthing_in_flight", "Requests being answered.", (), lambda: [((), self.edge.in_flight)])
         metrics.counter("farthing_records_dropped", "Records lost to a full queue.", (), lambda: [((), sink.dropped)])
@@ -167,9 +181,11 @@ class Gateway:
 
     def application(self) -> Any:
         """The ASGI application: API paths to the edge, the process's own to Litestar."""
-        books = self.books
+        books, handlers = self.books, self._own_routes()
+        if books is not None:
+            handlers.append(admin_router(books.keys, books.keyring, books.spent, self.clock))
         own = Litestar(
-            route_handlers=[*self._own_routes(), admin_router(books.keys, books.keyring, books.spent, self.clock)],
+            route_handlers=handlers,
             lifespan=[self._lifespan],
             exception_handlers=ADMIN_ERRORS,
             openapi_config=None,
@@ -212,9 +228,10 @@ class Gateway:
             self.prober.run(),
             self.sink.run(),
             self.alerts.run(),
-            *self.books.jobs(),
         ]
-        self.books.writer.start()
+        if self.books is not None:
+            jobs += self.books.jobs()
+            self.books.writer.start()
         tasks = [asyncio.create_task(job) for job in jobs]
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
@@ -226,7 +243,8 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.client.close()
-            await self.books.aclose()
+            if self.books is not None:
+                await self.books.aclose()
             if self._close_otel is not None:
                 await asyncio.to_thread(self._close_otel)
 
@@ -277,7 +295,7 @@ def build(settings: Settings, environ: Mapping[str, str]) -> tuple[Gateway, tupl
     book = load_prices(settings.policies)
     gateway = Gateway(
         settings,
-        lambda: load_policy(settings.policies, secrets, discovered=discovered),
+        lambda: _fits(load_policy(settings.policies, secrets, discovered=discovered), settings),
         lambda: secrets.files,
         book,
     )
@@ -287,11 +305,21 @@ def build(settings: Settings, environ: Mapping[str, str]) -> tuple[Gateway, tupl
     return gateway, notes
 
 
+def _fits(policy: Policy, settings: Settings) -> Policy:
+    """The policy; raises `PolicyError` when it asks for what the settings have switched off."""
+    if policy.has_limits and not settings.keeps_books:
+        raise PolicyError(
+            "the policy declares budgets or limits, and FARTHING_DATABASE=none keeps no books; fix: remove one of them"
+        )
+    return policy
+
+
 def greeting(gateway: Gateway, url: str, notes: Sequence[str]) -> str:
     """What is printed once the gateway listens."""
     books, policy = gateway.books, gateway.holder.current
-    has_keys = bool(policy.keys) or not books.keyring.empty
-    return welcome.text(url, policy, gateway.settings, notes, has_keys=has_keys, owner_secret=books.owner_secret)
+    has_keys = bool(policy.keys) or (books is not None and not books.keyring.empty)
+    owner = books.owner_secret if books is not None else None
+    return welcome.text(url, policy, gateway.settings, notes, has_keys=has_keys, owner_secret=owner)
 
 
 def serve(gateway: Gateway, on_listening: Callable[[str], None]) -> None:

@@ -60,17 +60,24 @@ def _register_rooms(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     pricing.register(commands)
 
 
+def _with_books() -> Settings:
+    settings = load()
+    if not settings.keeps_books:
+        raise SettingsError("FARTHING_DATABASE=none keeps no books; fix: name the database that the gateway uses")
+    return settings
+
+
 def _open_keys() -> "KeyStore":
     from gateway.access.keys_database import KeyStore  # noqa: PLC0415
     from gateway.books import open_data  # noqa: PLC0415
 
-    return KeyStore(open_data(load()))
+    return KeyStore(open_data(_with_books()))
 
 
 def _where() -> "Where":
     from gateway.ledger.commands import Where  # noqa: PLC0415
 
-    settings = load()
+    settings = _with_books()
     return Where(settings.database_url, settings.journal_dir)
 
 

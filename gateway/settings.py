@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "FARTHING_"
+NO_DATABASE = "none"
 
 
 class SettingsError(Exception):
@@ -31,7 +32,8 @@ class Settings(BaseSettings):
     policies: Path = Field(Path("routing_policies"), description="Directory of the policy YAML files.")
     data_dir: Path = Field(Path("farthing-data"), description="Directory of the journal and of the SQLite database.")
     database: str = Field(
-        "", description="Ledger and keys: sqlite:///PATH or postgresql://...; empty: farthing.db in the data directory."
+        "",
+        description="Ledger and keys: sqlite:///PATH, postgresql://... or none; empty: farthing.db in the data dir.",
     )
     redis: str = Field("", description="Budgets and limits of many replicas: redis://...; empty: in this process.")
     replicas: int = Field(1, ge=1, le=10_000, description="Replicas that share the Redis, for their shares of limits.")
@@ -58,8 +60,8 @@ class Settings(BaseSettings):
     @field_validator("database")
     @classmethod
     def _known_database(cls, value: str) -> str:
-        if value and not value.startswith(("sqlite:///", "postgresql://", "postgres://")):
-            raise ValueError("must be sqlite:///PATH or postgresql://HOST/NAME")
+        if value not in ("", NO_DATABASE) and not value.startswith(("sqlite:///", "postgresql://", "postgres://")):
+            raise ValueError("must be sqlite:///PATH, postgresql://HOST/NAME or none")
         return value
 
     @field_validator("redis")
@@ -77,6 +79,11 @@ class Settings(BaseSettings):
                 "budgets and keys in one process's files are not shared"
             )
         return self
+
+    @property
+    def keeps_books(self) -> bool:
+        """Whether there are a ledger, stored keys and budgets; without them nothing is written to disk."""
+        return self.database != NO_DATABASE
 
     @property
     def database_url(self) -> str:

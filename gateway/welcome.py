@@ -19,7 +19,10 @@ def text(
     """The greeting, several lines. `owner_secret` is the first admin key, shown on the first start only."""
     lines = [f"farthing is listening on {url} (policy {policy.hash} from {settings.policies})"]
     lines += [f"  {note}" for note in notes]
-    lines.append(f"  books: {_where(settings)}; budgets in {'Redis' if settings.redis else 'this process'}")
+    if settings.keeps_books:
+        lines.append(f"  books: {_where(settings)}; budgets in {'Redis' if settings.redis else 'this process'}")
+    else:
+        lines.append("  no books: no ledger, no budgets, and only the policy's keys (FARTHING_DATABASE=none)")
     if owner_secret is not None:
         lines.append(f"  first start: the admin key is {owner_secret}")
         lines.append("  it is not shown again; `farthing admin create` makes others")

@@ -357,7 +357,7 @@ class RedisAccounts:
         epoch = self._epoch
         answers = await asyncio.gather(*[self._questions.ask(window) for window in windows])
         args: Arguments = [epoch, self._name]
-        ahead_ms = self._link.ahead_ms[0] if self._link.ahead_ms else 0.0
+        ahead_ms = self._link.ahead_ms[0]
         for window, told in zip(windows, answers, strict=True):
             asked_ms = told.asked_s * 1000
             forget_s = 0 if window.ends_s is None else window.ends_s + FORGET_S
@@ -381,7 +381,7 @@ class RedisAccounts:
     async def _send_ends(self, most: int, unknown: dict[str, Window]) -> int:
         """How many were sent. Those that need a window (put into `unknown`) initialised first go to the queue's end."""
         batch = list(islice(self._ends, most))
-        ahead_ms = self._link.ahead_ms[1] if self._link.ahead_ms else 0.0
+        ahead_ms = self._link.ahead_ms[1]
         answers = await asyncio.gather(
             *[self._ask("finish", finish_arguments(end, self._name, ahead_ms, self._lag_ms)) for end in batch],
             return_exceptions=True,

@@ -23,6 +23,8 @@ BLOWN_S = 1.0
 LANES = 4
 """Connections, and pipelines under way at once."""
 TOGETHER = 64
+_AHEAD_MOST_MS = 4e12
+"""Before the first answer: Unix time in milliseconds, until 2096, against a monotonic clock that begins at 0."""
 
 
 class Away(Exception):
@@ -76,7 +78,7 @@ class Link:
     def __init__(self, url: str, clock: Callable[[], float], *, deadline_s: float = 0.25) -> None:
         self._clock = clock
         self._deadline_s = deadline_s
-        self.ahead_ms: tuple[float, float] | None = None
+        self.ahead_ms = (0.0, _AHEAD_MOST_MS)
         """The least and the most that Redis' clock is ahead of `clock`, by the last answer."""
         self._fuse = Fuse()
         self._waiting: deque[_Call] = deque()
@@ -173,7 +175,7 @@ class Link:
 
     async def _pipeline(self, calls: Sequence[_Call]) -> list[Any]:
         sent_ms = self._clock() * 1000
-        latest = "" if self.ahead_ms is None else int(sent_ms + self.ahead_ms[1] + self._deadline_s * 1000) + 1
+        latest = int(sent_ms + self.ahead_ms[1] + self._deadline_s * 1000) + 1
         async with self._redis.pipeline(transaction=False) as pipe:
             for call in calls:
                 call.sent = True

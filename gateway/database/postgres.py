@@ -112,13 +112,13 @@ class PostgresDatabase:
     def query(self, sql: str, params: Sequence[Any] = ()) -> Rows:
         """See `Database`. A connection that the server ended meanwhile is opened again; a late answer is not."""
         connection = getattr(self._local, "connection", None)
-        if connection is not None:
+        if connection is not None and not connection.closed:
             try:
                 return self._read(connection, sql, params)
             except psycopg.Error as exc:
                 if connection.late or not connection.closed:
                     raise DatabaseError(f"{self._where}: {str(exc).strip()}") from exc
-                self._drop(connection)
+        self._drop(connection)
         connection = self._local.connection = self._connect()
         try:
             return self._read(connection, sql, params)

@@ -48,7 +48,11 @@ def gateway_headers(exchange: Exchange) -> bytes:
     if exchange.upstream_request_id is not None:
         lines += f"x-farthing-upstream-request-id: {_value(exchange.upstream_request_id)}\r\n"
     reasons = plan.reasons if plan is not None else ()
-    return lines.encode() + exchange.limit_headers + _decided(exchange.target, exchange.model, reasons, exchange.policy, exchange.cache)
+    return (
+        lines.encode()
+        + exchange.limit_headers
+        + _decided(exchange.target, exchange.model, reasons, exchange.policy, exchange.cache)
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -56,6 +56,10 @@ class LimitTable:
             self._declared.setdefault(each.scope, {})[each.slot] = each.limit
         self._memo: dict[_Key, Applies] = {}
 
+    def __bool__(self) -> bool:
+        """Whether any limit is declared."""
+        return bool(self._declared)
+
     def applies(self, identity: Identity, route: str) -> Applies:
         """What limits `identity` on `route`: of the key first, then of its tags, its tenant, the route, everybody."""
         if not self._declared:

@@ -190,6 +190,11 @@ class Policy:
             found = self._learn(key)
         return _first(found, headers) if isinstance(found, tuple) else found
 
+    @property
+    def has_limits(self) -> bool:
+        """Whether it declares budgets or limits."""
+        return bool(self._limits)
+
     def limits(self, identity: Identity, route_name: str) -> Applies:
         """Every budget, rate and slot that limits `identity` on the route of this name; empty when nothing does."""
         return self._limits.applies(identity, route_name)

@@ -20,10 +20,9 @@ local LEASES = P .. 'leases'
 local clock = redis.call('TIME')
 local NOW = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
--- The last argument is the millisecond at which the caller gives up ('' on its first call): what runs after that, from
--- the buffer of a broken connection when a frozen server goes on, does nothing.
-local LATEST = tonumber(table.remove(ARGV))
-if LATEST and NOW > LATEST then
+-- The last argument is the millisecond at which the caller gives up: what runs after that, from the buffer of a broken
+-- connection when a frozen server goes on, does nothing.
+if NOW > tonumber(table.remove(ARGV)) then
   return {'late', redis.call('GET', KEYS[1]) or '', NOW}
 end
 

@@ -4,18 +4,27 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.access.authority import Actor
+from gateway.access.keys_database import KeyStore
+from gateway.access.keystore import KeyDraft
+from gateway.database import open_database
 from tests.benchmarks.overhead.machine import free_port
 
 FARTHING = "farthing"
+BOOKS = "farthing-books"
+CROWD = "farthing-crowd"
+"""With books; and with books, 10,000 keys and 1,000 budgets."""
 NGINX = "nginx"
 SGLANG = "sglang-router"
 LITELLM = "litellm"
 DIRECT = "direct"
 """The stub with nothing in front of it: what the load side alone can do."""
+TENANT = "bench"
 KEY = "sk-overhead-bench-0123456789"
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -59,6 +68,15 @@ def entries(peers: Path, farthing: Path | None = None) -> dict[str, Entry]:
             lambda: _output([str(found), "--version"]) if found else None,
             lambda stub, run: _configure_farthing(str(found), stub, run),
         ),
+        *(
+            Entry(
+                name,
+                "make install, or --farthing PATH",
+                lambda: _output([str(found), "--version"]) if found else None,
+                lambda stub, run, crowd=crowd: _configure_books(str(found), stub, run, crowd=crowd),  # type: ignore[misc]
+            )
+            for name, crowd in ((BOOKS, False), (CROWD, True))
+        ),
         Entry(NGINX, "apt install nginx-light", _nginx_version, _configure_nginx),
         Entry(
             SGLANG,
@@ -89,13 +107,49 @@ def entries(peers: Path, farthing: Path | None = None) -> dict[str, Entry]:
 
 
 def _configure_farthing(binary: str, stub: int, run: Path) -> Gateway:
-    """Callers' keys, a route, a price; metrics and records are always on."""
+    """Callers' keys, a route, a price; metrics and records are always on. No ledger and no budgets."""
+    policies = _policies(stub, run, f"keys: {{bench: {{tenant: {TENANT}, secret: env:BENCH_KEY}}}}")
+    return _farthing_on(FARTHING, binary, policies, {"BENCH_KEY": KEY, "FARTHING_DATABASE": "none"}, KEY)
+
+
+def _configure_books(binary: str, stub: int, run: Path, *, crowd: bool) -> Gateway:
+    """A stored key; three budgets, two rates and a concurrency that apply to it; the ledger on SQLite."""
+    others = "".join(f"  - {{scope: tenant:t{i}, limit: $100/month}}\n" for i in range(1000 if crowd else 0))
+    policies = _policies(
+        stub,
+        run,
+        f"""\
+baseline: stub
+budgets:
+  - {{scope: tenant:{TENANT}, limit: $1000000/month}}
+  - {{scope: key, limit: $1000000/day}}
+  - {{scope: all, limit: $1000000/total}}
+{others}limits:
+  - {{scope: key, requests: 100M/min, tokens: 100000M/min, concurrent: 10k}}
+""",
+    )
+    data = run / "data"
+    data.mkdir()
+    secret = _stored_key(data, 10_000 if crowd else 1)
+    return _farthing_on(CROWD if crowd else BOOKS, binary, policies, {"FARTHING_DATA_DIR": str(data)}, secret)
+
+
+def _stored_key(data: Path, keys: int) -> str:
+    """The secret of the last of so many keys."""
+    database = open_database(f"sqlite:///{data}/farthing.db")
+    store, secret = KeyStore(database), ""
+    for number in range(keys):
+        draft = KeyDraft(name=f"bench {number}", tenant=TENANT)
+        secret = store.create_key(draft, Actor("cli:bench"), time.time())[1].secret
+    database.close()
+    return secret
+
+
+def _policies(stub: int, run: Path, more: str) -> Path:
     policies = run / "policies"
     policies.mkdir()
     (policies / "policy.yaml").write_text(f"""\
 version: 1
-keys:
-  bench: {{tenant: bench, secret: env:BENCH_KEY}}
 targets:
   stub:
     provider: openai_compatible
@@ -104,15 +158,21 @@ targets:
     price: {{input: 0.15, output: 0.60, cached: 0.075}}
 routes:
   - name: bench
-    match: {{models: [stub], tenants: [bench]}}
+    match: {{models: [stub], tenants: [{TENANT}]}}
     target: stub
+{more}
 """)
+    return policies
+
+
+def _farthing_on(name: str, binary: str, policies: Path, env: Mapping[str, str], secret: str) -> Gateway:
     port = free_port()
     return Gateway(
-        FARTHING,
+        name,
         [binary, "serve", "--host", "127.0.0.1", "--port", str(port), "--policies", str(policies)],
         port,
-        env={"BENCH_KEY": KEY},
+        env=env,
+        headers={"authorization": f"Bearer {secret}"},
         ready_path="/health/ready",
         answered="farthing_requests_total",
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from tests.benchmarks.overhead.gateways import FARTHING, LITELLM, NGINX, SGLANG
+from tests.benchmarks.overhead.gateways import BOOKS, CROWD, FARTHING, LITELLM, NGINX, SGLANG
 from tests.benchmarks.overhead.results import Case, Round, Row, Start
 
 Verdict = Literal["PASS", "MISS", "SKIP"]
@@ -110,6 +110,11 @@ def goals(rounds: Sequence[Round], connections: int) -> list[Goal]:
         _goal(f"{json} CPU/request at most 1/50 (0.02 x) of {LITELLM}'s", cpu_ratio(rows, LITELLM, json), 0.02, "x", 4),
         _goal(f"{sse} CPU/request at most 1.5 x {SGLANG}'s", cpu_ratio(rows, SGLANG, sse), 1.5, "x", 2),
         _goal(f"{JSON_ONE} adds at most 0.5 ms to {NGINX}'s p50", added_p50_ms(rows, NGINX, JSON_ONE), 0.5, " ms", 3),
+        *(
+            _goal(f"{case} {name} takes at most 60 us more CPU", added_cpu_us(rows, name, case), 60.0, " us", 1)
+            for name in (BOOKS, CROWD)
+            for case in (json, JSON_ONE)
+        ),
         _goal("ready within 2 s of the start", ready, 2.0, " s", 2),
         _goal("RSS at most 120 MB, the greatest of all rows", _worst(rss), 120.0, " MB", 1),
     ]
@@ -118,6 +123,11 @@ def goals(rounds: Sequence[Round], connections: int) -> list[Goal]:
 def cpu_ratio(rows: Sequence[Row], peer: str, case: Case) -> Spread | None:
     """Farthing's CPU time per request over the peer's; `None` when no round has both."""
     return _by_round(rows, peer, case, lambda own, other: own.cpu_us / other.cpu_us if other.cpu_us else None)
+
+
+def added_cpu_us(rows: Sequence[Row], name: str, case: Case) -> Spread | None:
+    """CPU time per request of Farthing as `name` less that of Farthing alone; `None` when no round has both."""
+    return _by_round(rows, name, case, lambda own, other: other.cpu_us - own.cpu_us)
 
 
 def added_p50_ms(rows: Sequence[Row], peer: str, case: Case) -> Spread | None:

@@ -1,10 +1,13 @@
+"""What the official OpenAI SDK makes of a budget with nothing left."""
+
 import json
 
-import openai
 import pytest
 
 from tests.integration.clients.conftest import POLICY
 from tests.support.gateway import start_gateway
+
+openai = pytest.importorskip("openai", reason="needs the client libraries: make test-clients")
 
 
 def test_an_exhausted_budget_is_a_quota_error_that_the_sdk_does_not_retry():

@@ -6,4 +6,6 @@ from tests.suites.crash.fixtures import say, world  # noqa: F401 - fixtures
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--points", type=int, default=5, help="how many SIGKILLs, and how many streams per point of SIGTERM")
+    parser.addoption(
+        "--points", type=int, default=5, help="how many SIGKILLs, and how many streams per point of SIGTERM"
+    )

@@ -41,6 +41,7 @@ class Answer:
     chunks: int = 0
     told_micro: int | None = None
     error: str | None = None
+    message: str | None = None
     sent_s: float = 0.0
     took_s: float = 0.0
 
@@ -126,6 +127,7 @@ class Caller:
         answer.end = "whole"
         if "error" in doc:
             answer.error = doc["error"]["code"]
+            answer.message = doc["error"]["message"]
         else:
             answer.text = doc["choices"][0]["message"]["content"]
 
@@ -182,9 +184,9 @@ def _request(key: str, wish: Wish) -> bytes:
 
 @dataclass
 class Load:
-    """`callers` callers at once until `stop`; each goes on over restarts of the gateway."""
+    """`callers` callers at once until `stop`; each goes on over restarts of its gateway."""
 
-    port: int
+    ports: list[int]
     keys: dict[str, str]
     seed: int
     wish: Callable[[random.Random, str], Wish]
@@ -206,7 +208,7 @@ class Load:
 
     async def _call(self, number: int, tenant: str) -> None:
         rng = random.Random(f"{self.seed}/{number}")
-        caller = Caller(self.port, self.keys[tenant])
+        caller = Caller(self.ports[number // len(self.keys) % len(self.ports)], self.keys[tenant])
         try:
             while not self._stopping.is_set():
                 try:

@@ -159,7 +159,12 @@ class GatewayProcess:
     def farthing(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """A command on the same data, beside the gateway."""
         return subprocess.run(
-            [*farthing_command(), *arguments], env=self._env, cwd=self.folder, capture_output=True, text=True, timeout=120
+            [*farthing_command(), *arguments],
+            env=self._env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
 
     def metrics(self, name: str) -> dict[str, float] | None:

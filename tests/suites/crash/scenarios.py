@@ -31,13 +31,18 @@ async def sigkill(world: World, points: int, callers: int = 12) -> str:
                 await asyncio.to_thread(world.gateway.start_and_kill, world.rng.uniform(0.2, 1.2))
             await asyncio.to_thread(world.gateway.start)
             await asyncio.to_thread(
-                poll, lambda: not world.missing(since_line=read, until_line=began), "the journal is replayed", REPLAY_LIMIT_S
+                poll,
+                lambda: not world.missing(since_line=read, until_line=began),
+                "the journal is replayed",
+                REPLAY_LIMIT_S,
             )
             read = began
         await load.stop()
     found = await world.closing()
     assert found.outcomes["crashed"] > 0, "no request was under way at any kill"
-    return brief(world, f"sigkill x{points}", found, f"crashed {found.outcomes['crashed']}", f"{watch.looks} looks at budgets")
+    return brief(
+        world, f"sigkill x{points}", found, f"crashed {found.outcomes['crashed']}", f"{watch.looks} looks at budgets"
+    )
 
 
 async def sigterm(world: World, streams: int) -> str:
@@ -50,7 +55,9 @@ async def sigterm(world: World, streams: int) -> str:
         words = world.rng.randint(12, 60)
         ask = Ask(tenants[number % len(tenants)], world.nonce(), words, 50, 100)
         tasks.append(asyncio.create_task(caller.ask(Wish(ask, stream=True, max_tokens=64))))
-    await _until(lambda: all(caller.current is not None and caller.current.chunks for caller in callers), "all streams run")
+    await _until(
+        lambda: all(caller.current is not None and caller.current.chunks for caller in callers), "all streams run"
+    )
     asked_s = time.time()
     ending = asyncio.create_task(asyncio.to_thread(world.gateway.terminate, GRACE_S + 15.0))
     answers = await asyncio.gather(*tasks)
@@ -68,7 +75,9 @@ async def sigterm(world: World, streams: int) -> str:
     await asyncio.to_thread(world.gateway.start)
     await world.closing()
     whole = found.ends["whole"]
-    return brief(world, f"sigterm, {streams} streams", found, f"{whole} whole, {streams - whole} cut", f"exit in {took_s:.1f} s")
+    return brief(
+        world, f"sigterm, {streams} streams", found, f"{whole} whole, {streams - whole} cut", f"exit in {took_s:.1f} s"
+    )
 
 
 def _ended_in_time_or_cut(answer: Answer, asked_s: float) -> None:
@@ -83,9 +92,15 @@ async def disconnects(world: World, points: int, each: int = 3) -> str:
     left: list[Answer] = []
     words = max(3, points)
     for point in range(points + 1):
-        wishes = [Wish(Ask("shop", world.nonce(), words, 60, 8), stream=True, max_tokens=words, leave_after=point) for _ in range(each)]
+        wishes = [
+            Wish(Ask("shop", world.nonce(), words, 60, 8), stream=True, max_tokens=words, leave_after=point)
+            for _ in range(each)
+        ]
         wait_s = 0.06 + point * 0.008
-        wishes += [Wish(Ask("mill", world.nonce(), words, 60, 8), stream=False, max_tokens=words, leave_s=wait_s) for _ in range(each)]
+        wishes += [
+            Wish(Ask("mill", world.nonce(), words, 60, 8), stream=False, max_tokens=words, leave_s=wait_s)
+            for _ in range(each)
+        ]
         left += await asyncio.gather(*[_ask(world, wish) for wish in wishes])
     world.answers += left
     await asyncio.to_thread(world.settled)
@@ -113,4 +128,3 @@ async def _ask(world: World, wish: Wish) -> Answer:
 
 async def _until(holds: Callable[[], bool], what: str, limit_s: float = 20.0) -> None:
     await asyncio.to_thread(poll, holds, what, limit_s)
-

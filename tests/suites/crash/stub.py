@@ -81,7 +81,8 @@ class Connection(asyncio.Protocol):
     def _answer(self, status: int, doc: dict[str, Any]) -> None:
         body = json.dumps(doc).encode()
         self._transport.write(
-            b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body)
+            b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+            % (status, len(body), body)
         )
 
     async def _complete(self, request_id: str, doc: dict[str, Any]) -> None:
@@ -114,7 +115,16 @@ class Connection(asyncio.Protocol):
                 written, finished = ask.words, True
                 message = {"role": "assistant", "content": "".join(completion(ask.tenant, ask.nonce, ask.words))}
                 choice = {"index": 0, "message": message, "finish_reason": "stop"}
-                self._answer(200, {"id": name, "object": "chat.completion", "model": doc["model"], "choices": [choice], "usage": usage})
+                self._answer(
+                    200,
+                    {
+                        "id": name,
+                        "object": "chat.completion",
+                        "model": doc["model"],
+                        "choices": [choice],
+                        "usage": usage,
+                    },
+                )
         finally:
             if not finished and not doc.get("stream"):  # generated so far, though nothing of it was sent
                 spent_ms = (time.monotonic() - began) * 1000 - ask.first_ms
@@ -122,7 +132,11 @@ class Connection(asyncio.Protocol):
             self._bill.end(name, written, finished=finished)
 
     def _event(self, doc: dict[str, Any]) -> None:
-        data = b"data: " + json.dumps({"id": "c", "object": "chat.completion.chunk", "model": "signed", **doc}).encode() + b"\n\n"
+        data = (
+            b"data: "
+            + json.dumps({"id": "c", "object": "chat.completion.chunk", "model": "signed", **doc}).encode()
+            + b"\n\n"
+        )
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
 

@@ -6,9 +6,10 @@ import os
 import random
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from gateway.database import open_database
 from tests.suites.crash.books import Audit, Ledger, audit, read_bill, read_ledger
@@ -57,21 +58,22 @@ def policy(stub_port: int, total_s: int) -> str:
 
 
 class Overshoot(threading.Thread):
-    """Looks at the gateway's budgets all the time: `committed + reserved <= limit` at every look."""
+    """Looks at the budgets of every gateway all the time: `committed + reserved <= limit` at every look."""
 
-    def __init__(self, gateway: GatewayProcess) -> None:
+    def __init__(self, gateways: Sequence[GatewayProcess]) -> None:
         super().__init__(name="overshoot", daemon=True)
-        self._gateway = gateway
+        self._gateways = gateways
         self._over = threading.Event()
         self.looks = 0
         self.wrong: list[str] = []
 
     def run(self) -> None:
         while not self._over.wait(SAMPLE_S):
-            for budget, parts in (self._gateway.budgets() or {}).items():
-                self.looks += 1
-                if parts["committed"] + parts["reserved"] > parts["limit"] or parts["reserved"] < 0:
-                    self.wrong.append(f"I3 {budget} at some instant: {parts}")
+            for gateway in self._gateways:
+                for budget, parts in (gateway.budgets() or {}).items():
+                    self.looks += 1
+                    if parts["committed"] + parts["reserved"] > parts["limit"] or parts["reserved"] < 0:
+                        self.wrong.append(f"I3 {budget} at some instant: {parts}")
 
     def stop(self) -> None:
         self._over.set()
@@ -79,9 +81,11 @@ class Overshoot(threading.Thread):
 
 
 class World:
-    """See the module. Use as a context manager; the gateway is started by the scenario."""
+    """See the module. Use as a context manager; gateways are started by the scenario. `gateway` is the first of them."""
 
-    def __init__(self, folder: Path, seed: int, env: Mapping[str, str] | None = None, *, total_s: int = 30) -> None:
+    def __init__(
+        self, folder: Path, seed: int, env: Mapping[str, str] | None = None, *, total_s: int = 30, replicas: int = 1
+    ) -> None:
         self.folder = folder
         self.seed = seed
         self.rng = random.Random(seed)
@@ -89,20 +93,26 @@ class World:
         self.answers: list[Answer] = []
         self.stub = StubProcess(folder)
         named = {f"KEY_{tenant.upper()}": key for tenant, key in self.keys.items()}
-        self.gateway = GatewayProcess(folder, policy(self.stub.port, total_s), {**named, **(env or {})})
+        self.gateways: list[GatewayProcess] = []
+        for number in range(replicas):
+            own = folder / f"gateway-{number}"
+            own.mkdir()
+            self.gateways.append(GatewayProcess(own, policy(self.stub.port, total_s), {**named, **(env or {})}))
+        self.gateway = self.gateways[0]
 
-    def __enter__(self) -> "World":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.gateway.stop()
+        for gateway in self.gateways:
+            gateway.stop()
         self.stub.stop()
         (self.folder / "answers.jsonl").write_text("".join(json.dumps(as_json(a)) + "\n" for a in self.answers))
 
     @contextmanager
     def watched(self) -> Iterator[Overshoot]:
         """Fails at the end of the block when a budget was overshot at any look."""
-        watch = Overshoot(self.gateway)
+        watch = Overshoot(self.gateways)
         watch.start()
         try:
             yield watch
@@ -111,9 +121,11 @@ class World:
         assert not watch.wrong, watch.wrong[:5]
 
     def load(self, wish: Callable[[random.Random, str], Wish] = mixed) -> Load:
-        return Load(self.gateway.port, self.keys, self.seed, wish, self.answers)
+        return Load([gateway.port for gateway in self.gateways], self.keys, self.seed, wish, self.answers)
 
-    async def one(self, tenant: str, *, words: int = 5, stream: bool = False, max_tokens: int = 16, first_ms: int = 0) -> Answer:
+    async def one(
+        self, tenant: str, *, words: int = 5, stream: bool = False, max_tokens: int = 16, first_ms: int = 0
+    ) -> Answer:
         """One request by a caller of its own."""
         caller = Caller(self.gateway.port, self.keys[tenant])
         try:
@@ -129,12 +141,13 @@ class World:
     # What is asked when the dust has settled.
 
     def settled(self, limit_s: float = 20.0) -> None:
-        """Returns once the stub is quiet, nothing is under way, and every row is stored; gateway running."""
+        """Returns once the stub is quiet, nothing is under way, and every row is stored; all gateways running."""
         self.stub.quiet(limit_s)
-        poll(lambda: self.gateway.metrics("farthing_in_flight") == {"": 0.0}, "requests end", limit_s)
-        poll(lambda: self.gateway.metrics("farthing_ledger_lag_rows") == {"": 0.0}, "rows are stored", limit_s)
-        if self.gateway.metrics("farthing_settlements_waiting"):
-            poll(lambda: self.gateway.metrics("farthing_settlements_waiting") == {"": 0.0}, "budgets are told", limit_s)
+        none = {"": 0.0}
+        for gateway in self.gateways:
+            poll(lambda: gateway.metrics("farthing_in_flight") == none, "requests end", limit_s)
+            poll(lambda: gateway.metrics("farthing_ledger_lag_rows") == none, "rows are stored", limit_s)
+            poll(lambda: gateway.metrics("farthing_settlements_waiting") in (none, {}), "budgets are told", limit_s)
 
     def missing(self, since_line: int, until_line: int) -> set[str]:
         """Ids that reached the stub between two lines of its bill and have no row yet."""
@@ -145,7 +158,10 @@ class World:
             for at in range(0, len(ids), 500):
                 part = ids[at : at + 500]
                 marks = ", ".join("?" * len(part))
-                found |= {row[0] for row in database.query(f"SELECT request_id FROM requests WHERE request_id IN ({marks})", part)}
+                found |= {
+                    row[0]
+                    for row in database.query(f"SELECT request_id FROM requests WHERE request_id IN ({marks})", part)
+                }
         finally:
             database.close()
         return set(ids) - found
@@ -154,9 +170,10 @@ class World:
         """The audit, and what `farthing ledger verify` says to it. Raises with all that is wrong."""
         ledger = read_ledger(self.gateway.database_url)
         found = audit(ledger, read_bill(self.stub.bill), self.answers, LIMITS)
-        verified = self.gateway.farthing("ledger", "verify", "--json")
-        if verified.returncode != 0 or not json.loads(verified.stdout)["sound"]:
-            found.fail(f"farthing ledger verify: {verified.stdout[-1500:]} {verified.stderr[-500:]}")
+        for gateway in self.gateways:  # each has a journal of its own
+            verified = gateway.farthing("ledger", "verify", "--json")
+            if verified.returncode != 0 or not json.loads(verified.stdout)["sound"]:
+                found.fail(f"farthing ledger verify: {verified.stdout[-1500:]} {verified.stderr[-500:]}")
         found.raise_if_wrong()
         return found
 
@@ -164,8 +181,10 @@ class World:
         """No reservation outlives its request and its lease."""
 
         def free() -> bool:
-            budgets = self.gateway.budgets()
-            return budgets is not None and not any(parts["reserved"] for parts in budgets.values())
+            seen = [gateway.budgets() for gateway in self.gateways]
+            return all(
+                budgets is not None and not any(parts["reserved"] for parts in budgets.values()) for budgets in seen
+            )
 
         poll(free, "reservations are given back", limit_s)
 
@@ -193,9 +212,13 @@ class World:
             if most < 1:
                 continue
             over = await self.one(tenant, words=1, max_tokens=most + 1)
-            assert (over.status, over.error) == (429, "insufficient_quota"), f"overshoot of {tenant}: {left} left, {over}"
+            assert (over.status, over.error) == (429, "insufficient_quota"), (
+                f"overshoot of {tenant}: {left} left, {over}"
+            )
             fits = await self.one(tenant, words=1, max_tokens=most)
-            assert fits.status == 200, f"phantom 429 of {tenant}: {left} left, {reserved} and {most} tokens refused: {fits}"
+            assert fits.status == 200, (
+                f"phantom 429 of {tenant}: {left} left, {reserved} and {most} tokens refused: {fits}"
+            )
             await asyncio.to_thread(self.settled)
 
     async def closing(self, lease_s: float = 20.0) -> Audit:
@@ -221,8 +244,7 @@ def remaining(ledger: Ledger, tenant: str) -> int:
 
 def brief(world: World, name: str, found: Audit, *more: str) -> str:
     """The line that a scenario prints."""
-    restarts = sorted(world.gateway.restarts_ms)
+    restarts = sorted(taken_ms for gateway in world.gateways for taken_ms in gateway.restarts_ms)
     middle, worst = restarts[len(restarts) // 2], restarts[-1]
     parts = [f"crash {name}: seed {world.seed}", found.line(), *more, f"start {middle:.0f} ms (worst {worst:.0f})"]
     return ", ".join(parts)
-
