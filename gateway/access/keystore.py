@@ -6,7 +6,6 @@ Fails closed: what cannot be checked is refused, an empty list of routes or mode
 
 import base64
 import hashlib
-import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -17,7 +16,6 @@ from gateway.core.exchange import Identity
 from gateway.core.limits import Applies, Budget, Concurrency, Period, Rate
 from gateway.core.money import MICRO, usd
 from gateway.policy.globs import matches
-from gateway.policy.secrets import weakness
 from gateway.policy.units import BadValue, name, pattern
 
 Role = Literal["owner", "admin", "tenant_admin", "auditor"]
@@ -33,8 +31,6 @@ MAX_COUNT = 1_000_000_000
 MAX_LIMIT_MICRO_USD = 1_000_000_000 * MICRO
 MAX_TIME_S = 253_402_300_799
 """The last second of the year 9999."""
-
-_PLACEHOLDER = re.compile(r"your|change.?me|placeholder|example|replace|insert|<|>|\.\.\.|x{6}|\*{3}", re.IGNORECASE)
 
 
 class Allowance(msgspec.Struct, frozen=True):
@@ -183,19 +179,6 @@ def mint(kind: str, randbytes: Callable[[int], bytes]) -> Minted:
 def new_id(kind: str, randbytes: Callable[[int], bytes]) -> str:
     """A short public id: `kind`, `_` and ten base32 characters (50 random bits)."""
     return f"{kind}_{base64.b32encode(randbytes(7)).decode()[:10].lower()}"
-
-
-def weak_secret(text: str) -> str | None:
-    """Why a secret that an operator gives is refused, without repeating it; `None` when it is good.
-
-    Empty, short, well-known and repetitive ones, and what documentation puts in place of one.
-    """
-    bare = text.strip()
-    if not bare:
-        return "the secret is empty"
-    if reason := weakness(bare):
-        return reason
-    return "a placeholder stands where the secret belongs" if _PLACEHOLDER.search(bare) else None
 
 
 def permits(limits: KeyLimits, route: str, model: str | None) -> bool:

@@ -38,8 +38,8 @@ _WELL_KNOWN = frozenset(
 
 
 _DEFAULT = re.compile(
-    r"change[-_]?(me|this)|your[-_ ]?(\w+[-_ ])?(key|secret|token|password)|(replace|insert)[-_ ]?(me|this|with)"
-    r"|^sk-(1234|xxxx|test$)|^<.*>$|placeholder",
+    r"change[-_.]?(me|this)|your[-_ ]?(\w+[-_ ])?(key|secret|token|password)|(replace|insert)[-_ ]?(me|this|with)"
+    r"|^sk-(1234|xxxx|test$)|[<>]|placeholder|example|x{6}|\.{3}|\*{3}",
     re.IGNORECASE,
 )
 """What documentation writes where a secret belongs. A random secret meets it less than once in a million."""
@@ -56,10 +56,6 @@ def weak_secret(secret: str) -> str | None:
     if len(set(secret.lower())) < 6:
         return "the secret repeats a few characters"
     return None
-
-
-weakness = weak_secret
-"""The name that the key store knows it by."""
 
 
 class Secrets:

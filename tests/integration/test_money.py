@@ -120,6 +120,24 @@ def test_a_budget_admits_what_fits_and_says_when_it_resets():
             assert farthing(gateway, "ledger", "verify").returncode == 0
 
 
+def test_without_a_database_requests_go_through_and_nothing_is_written():
+    with serving() as upstream:
+        env = {**SECRETS, "FARTHING_DATABASE": "none"}
+        with start_gateway(policy(upstream.url), env) as gateway, client(gateway) as http:
+            assert "no books: no ledger, no budgets" in gateway.log
+            answer = http.post("/v1/chat/completions", json=chat("m"))
+            assert (answer.status_code, answer.headers["x-farthing-cost-usd"]) == (200, "0.000014")
+            assert http.get("/admin/keys").status_code == 404
+            assert not (gateway.policies.parent / "farthing-data").exists()
+
+
+def test_budgets_without_a_database_are_refused_at_the_start():
+    with pytest.raises(AssertionError, match="FARTHING_DATABASE=none keeps no books; fix: remove one of them"):
+        limits = [{"scope": "key", "requests": "3/min"}]
+        with start_gateway(policy("http://127.0.0.1:9", limits=limits), {**SECRETS, "FARTHING_DATABASE": "none"}):
+            pass
+
+
 def test_a_rate_limit_says_when_to_come_back():
     with serving() as upstream:
         limits = [{"scope": "key", "requests": "3/min"}]

@@ -14,7 +14,6 @@ from gateway.access.keystore import (
     new_id,
     permits,
     shown,
-    weak_secret,
 )
 from gateway.core.errors import BadRequest
 from gateway.core.limits import Applies, Budget, Concurrency, Rate
@@ -40,25 +39,6 @@ def test_a_secret_is_made_of_32_random_bytes():
 
 def test_an_id_is_short_and_base32():
     assert new_id("key", lambda count: b"\xff" * count) == "key_7777777777"
-
-
-@pytest.mark.parametrize(
-    "secret",
-    [
-        "", " ", "test", "password", "changeme", "sk-1234", "sk-farthing-", "fifteen-chars-x",
-        "aaaaaaaaaaaaaaaaaaaa", "changemechangeme", "CHANGEMECHANGEME", "sk-farthing-YOUR_KEY_HERE",
-        "<put your secret here>", "sk-farthing-xxxxxxxxxxxxxxxx", "sk-farthing-admin-...", "please-change-me-now-1", "sk-example-0123456789",
-    ],
-)  # fmt: skip
-def test_a_weak_secret_is_told_without_repeating_it(secret):
-    reason = weak_secret(secret)
-    assert reason
-    assert not secret.strip() or secret not in reason
-
-
-@pytest.mark.parametrize("secret", ["sk-shop-0123456789", mint("sk-farthing-", lambda n: bytes(range(n))).secret])
-def test_a_good_secret_is_no_weak_one(secret):
-    assert weak_secret(secret) is None
 
 
 @pytest.mark.parametrize(

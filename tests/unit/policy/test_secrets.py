@@ -42,6 +42,10 @@ def test_a_secret_that_is_not_there_is_a_policy_error(tmp_path, reference):
         "your_key_goes_in_here",
         "put-your-api-key-here!",
         "<secret-goes-here>",
+        "sk-farthing-xxxxxxxxxxxxxxxx",
+        "sk-farthing-admin-...",
+        "please-change-me-now-1",
+        "sk-example-0123456789",
     ],
 )
 def test_a_secret_that_is_guessed_first_is_weak(secret):
