@@ -5,7 +5,7 @@ Secrets come from the `resolve_secret` argument; a reference it cannot resolve i
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -14,6 +14,7 @@ import msgspec
 from gateway.core.errors import PolicyError
 from gateway.core.exchange import Deadlines, Identity, Plan, Pool, Retries, Target
 from gateway.policy import units
+from gateway.policy.caching import CacheRule, SemanticRule
 from gateway.policy.check_money import DIRECT
 from gateway.policy.compile_money import limit_table, money_rules
 from gateway.policy.document import Document, Entry
@@ -25,6 +26,7 @@ from gateway.policy.models import (
     PriceSpec,
     RetriesSpec,
     RouteSpec,
+    SemanticSpec,
     Spec,
     TargetSpec,
 )
@@ -62,6 +64,7 @@ def compile_policy(document: Document, resolve_secret: ResolveSecret) -> Policy:
         limits=limit_table(document),
         baseline=targets[document.baseline.name] if document.baseline else None,
         money=money_rules(document, webhook),
+        caching=_caching(document, [*routes, *direct.values()]),
     )
 
 
@@ -234,6 +237,41 @@ def _direct_routes(targets: dict[str, Target]) -> dict[str, Route]:
         if target.model is not None:
             routes.setdefault(target.model, routes[name])
     return routes
+
+
+def _caching(document: Document, routes: Iterable[Route]) -> dict[str, CacheRule]:
+    """What each route caches, by its name; routes that cache nothing are left out."""
+    specs = {entry.spec.name: entry.spec for entry in document.routes}
+    rules: dict[str, CacheRule] = {}
+    for route in routes:
+        own = specs.get(route.name)
+        spec = own.cache if own is not None and own.cache is not None else document.default.cache
+        if spec is None or (spec.exact is None and spec.semantic is None):
+            continue
+        targets = {target.name: _content(document.targets[target.name].spec) for target in route.targets}
+        meaning = [_content(own) if own is not None else None, _content(spec), targets]
+        rules[route.name] = CacheRule(
+            route=route.name,
+            version=hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:12],
+            exact_ttl_s=spec.exact,
+            semantic=_semantic(spec.semantic) if spec.semantic is not None else None,
+            share=spec.share,
+            tags=tuple(sorted(set(spec.tags))),
+            second_sighting=spec.second_sighting,
+        )
+    return rules
+
+
+def _semantic(spec: SemanticSpec) -> SemanticRule:
+    return SemanticRule(
+        ttl_s=spec.ttl,
+        max_error=spec.max_error,
+        confidence=spec.confidence,
+        personal=spec.personal,
+        max_temperature=spec.max_temperature,
+        shadow=spec.shadow,
+        shadow_budget=spec.shadow_budget,
+    )
 
 
 def _hash(document: Document) -> str:

@@ -206,6 +206,41 @@ class ArmSpec(Spec):
     """`session`: requests of one session keep to one side. Said on any side, it holds for the whole split."""
 
 
+class SemanticSpec(Spec):
+    """Answers to near-identical questions at an error rate of yours. Without a certificate it only watches (shadow)."""
+
+    ttl: Duration
+    """How long an answer may be served."""
+    max_error: Fraction = 0.01
+    """The share of all requests of the route that may get a wrong answer. Default 1%."""
+    confidence: Fraction = 0.95
+    """How sure the certificate must be of it. Default 95%."""
+    personal: Literal["refuse", "generic", "allow"] = "generic"
+    """Questions in the first person: `refuse` all, refuse those about the caller's own state (`generic`), or `allow`.
+    A cache shared by `user` allows them. Default generic."""
+    max_temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """Requests with a higher temperature want variety and are not answered from the cache. Default 1."""
+    shadow: Fraction = 0.02
+    """The share of hits that are asked anew to measure the error. Default 2%."""
+    shadow_budget: MicroUsdPerPeriod = (1_000_000, "day")
+    """What asking anew may cost. Default $1/day."""
+
+
+class CacheSpec(Spec):
+    """Which answers are kept and reused. `{}` keeps none, where the defaults would."""
+
+    exact: Duration | None = None
+    """How long the answer to exactly the same request may be served; identical requests at once share one call."""
+    semantic: SemanticSpec | None = None
+    """Answers to the same question in other words."""
+    share: Literal["tenant", "user"] = "tenant"
+    """Who shares answers: all callers of a tenant, or only the same `user` of a request. Default tenant."""
+    tags: list[Name] = []
+    """Labels of what the answers depend on; `farthing cache purge --tag` removes them."""
+    second_sighting: bool = False
+    """Keep an answer only when its question comes a second time. Default false."""
+
+
 class RouteSpec(Spec):
     """Where matching requests go. The first route that matches wins."""
 
@@ -223,6 +258,8 @@ class RouteSpec(Spec):
     """Deadlines for this route, above those of its targets."""
     retries: RetriesSpec = RetriesSpec()
     """Retries for this route, above those of its targets."""
+    cache: CacheSpec | None = None
+    """What is answered from earlier answers. Default: as `defaults` says, else nothing."""
 
 
 class DefaultsSpec(Spec):
@@ -234,6 +271,8 @@ class DefaultsSpec(Spec):
     """Retries of all targets."""
     direct_targets: bool = True
     """Whether a request that no route takes may name a target, or a target's model, and go straight to it."""
+    cache: CacheSpec | None = None
+    """What routes cache that say nothing of it themselves, and requests that go straight to a target."""
 
 
 class BudgetSpec(Spec):

@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.core.exchange import Identity, Plan, Pool, Target
 from gateway.core.limits import Applies
+from gateway.policy.caching import CacheRule
 from gateway.policy.globs import matches
 from gateway.policy.limits import LimitTable, MoneyRules
 
@@ -115,7 +116,7 @@ class Policy:
 
     `hash` is the first 12 hex digits of the SHA-256 of its content (references to secrets, not their values).
     `keys` maps the SHA-256 hex digest of a caller's secret to who that is. `baseline` is what savings are counted
-    against, `None` when they are not.
+    against, `None` when they are not. `caching` has the rules of the routes that cache, by the route's name.
     """
 
     __slots__ = (
@@ -126,6 +127,7 @@ class Policy:
         "_names",
         "_open",
         "baseline",
+        "caching",
         "hash",
         "keys",
         "money",
@@ -146,6 +148,7 @@ class Policy:
         limits: LimitTable,
         baseline: Target | None,
         money: MoneyRules,
+        caching: Mapping[str, CacheRule],
     ) -> None:
         self.hash = hash_
         self.targets = dict(targets)
@@ -154,6 +157,7 @@ class Policy:
         self.routes = tuple(routes)
         self.baseline = baseline
         self.money = money
+        self.caching = dict(caching)
         self._limits = limits
         self._direct = dict(direct)
         self._exact: dict[str, list[int]] = {}
