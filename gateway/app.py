@@ -18,9 +18,11 @@ from gateway.access.keys import Authenticate, identify
 from gateway.access.keystore import permits
 from gateway.access.stage import Admit
 from gateway.books import Books
+from gateway.caching import Caching
 from gateway.core.clock import SystemClock
 from gateway.core.errors import PolicyError
 from gateway.core.exchange import Exchange, RequestRecord
+from gateway.core.ids import uuid7
 from gateway.dispatch.breaker import BreakerRegistry
 from gateway.dispatch.client import HttpClient
 from gateway.dispatch.dispatch import Dispatcher
@@ -74,9 +76,16 @@ class Gateway:
         self.hosted = HostedPrices((), clock.wall)
         self.quotes = Quotes(book, clock.wall, charged=self.hosted.price, ceiling=self.hosted.ceiling)
         self.holder = PolicyHolder(
-            settings.policies, load, wall=clock.wall, on_change=self._policy_changed, also=secret_files
+            settings.policies, load, wall=clock.wall, on_change=self._policy_reloaded, also=secret_files
         )
         self._policy_changed(self.holder.current)
+        self.caching = Caching(
+            settings,
+            lambda: self.holder.current,
+            self.books.database if self.books is not None else None,
+            clock,
+            lambda: uuid7(clock.wall(), random.getrandbits),
+        )
         self.prober = HealthProber(self.pools, clock, rng)
         self.metrics = PrometheusMetrics()
         self._close_otel: Callable[[], None] | None = None
@@ -91,8 +100,11 @@ class Gateway:
             rng=rng,
         )
         self.alerts = Alerts(lambda: self.holder.current.money.alert_webhook, post_json)
+        admit = self._admission()
+        self.caching.ask_through(compose(admit, dispatcher), self._finish)
+        self.caching.open_for(self.holder.current)
         self.edge = Edge(
-            compose(self._stages(), dispatcher),
+            compose([*self._first_stages(), self.caching.lookup, *admit, self.caching.serve], dispatcher),
             list_models=self._list_models,
             finish=self._finish,
             clock=clock,
@@ -101,26 +113,29 @@ class Gateway:
         )
         self._register_gauges()
 
-    def _stages(self) -> list[Stage]:
-        settings, books = self.settings, self.books
-        keyring = books.keyring if books is not None else None
-        stages: list[Stage] = [
-            Authenticate(lambda: self.holder.current.keys, may_be_open=settings.loopback, keyring=keyring),
+    def _first_stages(self) -> list[Stage]:
+        """Who asks, and where the request goes."""
+        keyring = self.books.keyring if self.books is not None else None
+        return [
+            Authenticate(lambda: self.holder.current.keys, may_be_open=self.settings.loopback, keyring=keyring),
             Resolve(lambda: self.holder.current, self._rng),
         ]
-        if books is not None:
-            stages.append(
-                Admit(
-                    lambda: self.holder.current,
-                    books.accounts,
-                    books.keyring,
-                    price_of=self.quotes.most,
-                    admit=books.writer.admit,
-                    alerts=self.alerts,
-                    clock=self.clock,
-                )
-            )
-        return stages
+
+    def _admission(self) -> list[Stage]:
+        """What holds a request to its limits; nothing where no books are kept."""
+        books = self.books
+        if books is None:
+            return []
+        admit = Admit(
+            lambda: self.holder.current,
+            books.accounts,
+            books.keyring,
+            price_of=self.quotes.most,
+            admit=books.writer.admit,
+            alerts=self.alerts,
+            clock=self.clock,
+        )
+        return [admit]
 
     def _finish(self, exchange: Exchange, now: float) -> None:
         """The end of every request: its books are closed, then its record goes to whoever watches."""
@@ -150,6 +165,10 @@ class Gateway:
         for record in batch:
             self.hosted.observe(record)
 
+    def _policy_reloaded(self, policy: Policy) -> None:
+        self._policy_changed(policy)
+        self.caching.policy_changed(policy)
+
     def _policy_changed(self, policy: Policy) -> None:
         self.pools.sync(policy.pools.values())
         self.hosted.sync(policy.pools.values())
@@ -175,6 +194,7 @@ class Gateway:
             gauges.budgets(metrics, self.books, self.alerts)
             gauges.ledger(metrics, self.books.writer)
         gauges.hosted(metrics, self.hosted)
+        gauges.cache(metrics, self.caching)
         metrics.gauge("farthing_in_flight", "Requests being answered.", (), lambda: [((), self.edge.in_flight)])
         metrics.counter("farthing_records_dropped", "Records lost to a full queue.", (), lambda: [((), sink.dropped)])
         metrics.counter("farthing_record_failures", "Batches a consumer failed on.", (), lambda: [((), sink.failures)])
@@ -228,6 +248,7 @@ class Gateway:
             self.prober.run(),
             self.sink.run(),
             self.alerts.run(),
+            self.caching.run(),
         ]
         if self.books is not None:
             jobs += self.books.jobs()
@@ -243,6 +264,7 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.client.close()
+            await self.caching.aclose()
             if self.books is not None:
                 await self.books.aclose()
             if self._close_otel is not None:

@@ -10,13 +10,13 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from gateway.access.accounts import Spent
+from gateway.access.accounts import Spent, Window
 from gateway.access.embedded import EmbeddedAccounts
 from gateway.access.keyring import Keyring
 from gateway.access.keys_database import KeyStore, ensure_owner
 from gateway.access.redis import RedisAccounts
 from gateway.core.clock import Clock
-from gateway.core.exchange import Exchange, RequestRecord
+from gateway.core.exchange import Admission, Exchange, RequestRecord
 from gateway.database import Database, DatabaseError, open_database
 from gateway.ledger.journal import Journal
 from gateway.ledger.retention import Keep, sweep
@@ -30,6 +30,10 @@ from gateway.settings import Settings, SettingsError
 log = logging.getLogger("farthing.books")
 DRAIN_S = 10.0
 """How long the end of the process waits for rows to be stored; what is left is replayed at the next start."""
+CATCH_UP_S = 1.0
+"""How long a question about spent money waits for the rows that it must count."""
+LEASES_OVER_S = 3600.0
+"""Leases of requests that began longer ago are over."""
 SWEEP_S = 1.0
 RETENTION_S = 3600.0
 
@@ -51,6 +55,7 @@ class Books:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._wall = clock.wall
+        self._monotonic = clock.monotonic
         self.database = open_data(settings)
         try:
             self._open(settings, clock)
@@ -68,24 +73,56 @@ class Books:
         self.keyring.refresh()
         settings.journal_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.writer = LedgerWriter(Journal(settings.journal_dir), self.store, clock)
-        try:
-            replayed = self.writer.replay(lambda rows: log.info("replaying the journal: %d rows", rows))
-        except DatabaseError as exc:
-            log.error("the journal is replayed later: %s", exc.message)  # noqa: TRY400 - the message says it all
-        else:
-            if replayed:
-                log.info("replayed %d requests from the journal", replayed)
         self._keep = Keep(rows_days=settings.retention_days)
         self.accounts: EmbeddedAccounts | RedisAccounts
         if settings.redis:
             self.accounts = RedisAccounts(
                 settings.redis,
-                self.store.committed,
+                self._committed,
                 replicas=settings.replicas,
                 degraded_share=settings.budgets_degraded,
             )
         else:
-            self.accounts = EmbeddedAccounts(self.store.committed)
+            self.accounts = EmbeddedAccounts(self._committed)
+        self._replay()
+
+    def _replay(self) -> None:
+        """What earlier processes left; their leases are ended as well, at what is charged."""
+        try:
+            replayed = self.writer.replay(
+                lambda rows: log.info("replaying the journal: %d rows", rows), self._settle_left
+            )
+        except DatabaseError as exc:
+            log.error("the journal is replayed later: %s", exc.message)  # noqa: TRY400 - the message says it all
+        else:
+            if replayed:
+                log.info("replayed %d requests from the journal", replayed)
+
+    def _settle_left(self, end: Admission | RequestRecord) -> None:
+        if end.started_s > self._wall() - LEASES_OVER_S:
+            self._settle(end)
+
+    def _settle(self, end: Admission | RequestRecord) -> None:
+        """The budgets' side of a row; an unknown price, or a crash, commits what was reserved."""
+        charged, usage = (end.cost_micro_usd, end.usage) if isinstance(end, RequestRecord) else (None, None)
+        if charged is None:
+            charged = end.reserved_micro_usd or 0
+        tokens = usage.input + usage.output if usage is not None else 0
+        self.accounts.settle(end.request_id, charged, tokens, self._wall())
+
+    async def _committed(self, window: Window) -> int:
+        """What `window` has committed, by every request of this process that has ended; raises `DatabaseError`.
+
+        Rows that wait are stored first: counting without them would let their money be spent twice.
+        """
+        ended, until = self.writer.ended, self._monotonic() + CATCH_UP_S
+        if not self.writer.has_stored(ended):
+            self.writer.hurry()
+        while not self.writer.has_stored(ended):
+            if self._monotonic() >= until:
+                raise DatabaseError("rows of ended requests wait in the journal; fix: bring the database back")
+            await asyncio.sleep(0.002)
+        return await self.store.committed(window)
 
     def finish(self, exchange: Exchange, now: float, policy: Policy, quotes: Quotes) -> RequestRecord:
         """The end of a request, once: its savings, its row, its reservation given back. `now` is monotonic."""
@@ -93,17 +130,15 @@ class Books:
             return exchange.record(now)
         baseline = policy.baseline
         if baseline is not None:
-            served = exchange.usage if exchange.outcome in ("ok", "truncated", "client_disconnect") else None
+            hit = exchange.hit
+            served = exchange.usage if hit is None else hit.usage
+            if exchange.outcome not in ("ok", "truncated", "client_disconnect"):
+                served = None
             price = quotes.price(baseline, baseline.model or "")
-            exchange.savings = savings(price, served, exchange.attempts)
+            exchange.savings = savings(price, served, exchange.attempts, hit=hit is not None)
         record = exchange.record(now)
         self.writer.close(record)
-        charged = record.cost_micro_usd
-        if charged is None:  # an unknown price commits what was reserved for it
-            charged = record.reserved_micro_usd or 0
-        usage = record.usage
-        tokens = usage.input + usage.output if usage is not None else 0
-        self.accounts.settle(record.request_id, charged, tokens, self._wall())
+        self._settle(record)
         return record
 
     def spent(self) -> list[Spent]:

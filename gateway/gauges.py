@@ -1,17 +1,18 @@
 """What `/metrics` reads live when it is scraped: the state of policy, breakers, pools, budgets, ledger."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gateway.access.alerts import Alerts
 from gateway.access.redis import RedisAccounts
 from gateway.books import Books
+from gateway.caching import Caching, Opened
 from gateway.core.money import MICRO
 from gateway.dispatch.breaker import BreakerRegistry
 from gateway.ledger.writer import LedgerWriter
 from gateway.policy.watch import PolicyHolder
 from gateway.pool.registry import PoolRegistry
 from gateway.pricing.live import HostedPrices
-from gateway.telemetry.prometheus import PrometheusMetrics
+from gateway.telemetry.prometheus import PrometheusMetrics, Read
 
 
 def policy(metrics: PrometheusMetrics, holder: PolicyHolder) -> None:
@@ -115,6 +116,67 @@ def ledger(metrics: PrometheusMetrics, writer: LedgerWriter) -> None:
     metrics.gauge("farthing_journal_bytes", "Size of the journal.", (), lambda: [((), journal.size_bytes)])
     metrics.counter(
         "farthing_journal_refused", "Requests the journal could not take.", (), lambda: [((), journal.refused)]
+    )
+
+
+def cache(metrics: PrometheusMetrics, caching: Caching) -> None:
+    """What is stored, what was refused, and how the certificates stand."""
+
+    def read(samples: Callable[[Opened], Sequence[tuple[tuple[str, ...], float]]]) -> Read:
+        return lambda: samples(caching.opened) if caching.opened is not None else []
+
+    metrics.gauge("farthing_cache_entries", "Answers stored.", (), read(lambda o: [((), o.stats.entries)]))
+    metrics.gauge("farthing_cache_bytes", "Their size.", (), read(lambda o: [((), o.stats.bytes)]))
+    metrics.gauge("farthing_cache_scopes", "Partitions with vectors.", (), read(lambda o: [((), o.stats.scopes)]))
+    metrics.counter(
+        "farthing_cache_evicted", "Answers that gave way to others.", (), read(lambda o: [((), o.stats.evicted)])
+    )
+    metrics.counter("farthing_cache_answers_kept", "Answers stored.", (), read(lambda o: [((), o.filler.kept)]))
+    metrics.counter(
+        "farthing_cache_answers_refused",
+        "Answers that were not stored, by reason.",
+        ("reason",),
+        read(lambda o: [((reason,), n) for reason, n in o.filler.refused.items()] + [(("queue",), o.filler.dropped)]),
+    )
+    metrics.counter(
+        "farthing_cache_store_failures",
+        "Look-ups that the store did not answer: late, failed, or not tried behind its breaker.",
+        ("kind",),
+        read(lambda o: [(("late",), o.store.late), (("failed",), o.store.failed), (("refused",), o.store.refused)]),
+    )
+    metrics.counter(
+        "farthing_cache_labels",
+        "Fresh answers beside stored ones: right, wrong, or unsure.",
+        ("route", "verdict"),
+        read(
+            lambda o: [
+                ((route, verdict), n)
+                for verdict, counts in (
+                    ("right", o.labels.right),
+                    ("wrong", o.labels.wrong),
+                    ("unsure", o.labels.unsure),
+                )
+                for route, n in counts.items()
+            ]
+        ),
+    )
+    metrics.counter(
+        "farthing_cache_shadow_calls",
+        "Hits asked anew, by what came of it.",
+        ("result",),
+        read(lambda o: [((result,), n) for result, n in o.shadow.calls.items()] if o.shadow is not None else []),
+    )
+    metrics.gauge(
+        "farthing_cache_certified",
+        "1 while a route's semantic cache serves.",
+        ("route",),
+        read(lambda o: [((route,), standing.serves) for route, standing in o.standings()]),
+    )
+    metrics.gauge(
+        "farthing_cache_error",
+        "Share of all requests with a wrong answer: the target, the certified bound, and what live labels say.",
+        ("route", "part"),
+        read(lambda o: [((route, part), value) for route, part, value in o.errors()]),
     )
 
 

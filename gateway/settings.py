@@ -41,6 +41,12 @@ class Settings(BaseSettings):
         False, description="While Redis is away, spend this replica's share of what was left instead of refusing."
     )
     retention_days: int = Field(30, ge=1, description="How long single requests stay in the ledger.")
+    qdrant: str = Field(
+        "", description="Vectors of many replicas' cache: http://... (gRPC on the next port); needs FARTHING_REDIS."
+    )
+    qdrant_api_key: str = Field("", description="Its API key, if it wants one.", repr=False)
+    cache_mib: int = Field(256, ge=1, le=1 << 20, description="Memory for cached answers in this process.")
+    encoder: str = Field("minilm", description="minilm (shipped), or a sentence-transformers model: path or hub id.")
     reload_interval_s: float = Field(1.0, gt=0, description="How often the policy files are looked at.")
     log_level: str = Field("info", description="debug, info, warning or error.")
     access_log: bool = Field(False, description="One log line per request (never with prompts).")
@@ -71,6 +77,19 @@ class Settings(BaseSettings):
             raise ValueError("must be redis://HOST:PORT/DB, rediss:// or unix://")
         return value
 
+    @field_validator("qdrant")
+    @classmethod
+    def _known_qdrant(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must be http://HOST:PORT or https://")
+        return value
+
+    @model_validator(mode="after")
+    def _cache_is_shared(self) -> Self:
+        if self.qdrant and not self.redis:
+            raise ValueError("FARTHING_QDRANT holds vectors only; their answers need FARTHING_REDIS")
+        return self
+
     @model_validator(mode="after")
     def _state_is_shared(self) -> Self:
         if self.replicas > 1 and not (self.redis and self.database.startswith("postgres")):
@@ -94,6 +113,11 @@ class Settings(BaseSettings):
     def journal_dir(self) -> Path:
         """The folder of the journal."""
         return self.data_dir / "journal"
+
+    @property
+    def cache_file(self) -> Path | None:
+        """Where cached answers outlive the process; `None` where nothing is written to disk."""
+        return self.data_dir / "cache.db" if self.keeps_books else None
 
     @property
     def loopback(self) -> bool:

@@ -10,13 +10,14 @@ import contextlib
 import logging
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 
 from gateway.access.accounts import Grant, Refusal, Spent, Unavailable, Window
-from gateway.access.embedded import FORGET_EXPIRED_S, FORGET_WINDOW_S, EmbeddedAccounts
+from gateway.access.embedded import FORGET_EXPIRED_S, EmbeddedAccounts
 from gateway.access.redis_link import Away, Link
+from gateway.access.redis_seen import Seen
 from gateway.access.redis_wire import (
     Answer,
     Arguments,
@@ -40,8 +41,7 @@ BATCH = 64
 MOST_WAITING = 100_000
 """Ends that wait for Redis. At this many no lease is granted any more, so the queue never drops one."""
 ROUNDS = 6
-"""Calls that one reserve may take: a known epoch and known windows need one, a flush needs four."""
-SEEN_PER_BEAT = 200
+"""Calls that one reserve or extend may take: a known epoch and known windows need one, a flush needs four."""
 DRAIN_S = 2.0
 FORGET_S = 86_400
 _ALONE = "alone"
@@ -55,8 +55,8 @@ class RedisAccounts:
 
     `truth` must know every request of this process that has ended, and every request of another replica within
     `ledger_lag_s`. After a flush, requests with budgets are `Unavailable` for `cold_grace_s`, so that all replicas
-    bring their open leases back before one is granted. All keys begin with `{prefix}:`. The server must not evict
-    (`maxmemory-policy noeviction`).
+    bring their open leases back before one is granted. Redis is away once it was silent for `deadline_s`. All keys
+    begin with `{prefix}:`. The server must not evict (`maxmemory-policy noeviction`): an error is logged if it may.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class RedisAccounts:
         degraded_share: bool = False,
         cold_grace_s: float = 2.0,
         ledger_lag_s: float = 0.5,
+        deadline_s: float = 0.25,
         prefix: str = "farthing",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,28 +76,28 @@ class RedisAccounts:
         """Requests refused because Redis was away or empty."""
         self.alone = 0
         """Requests that this process decided by itself because Redis was away."""
-        self._link = Link(url, clock)
+        self._truth = truth
         self._questions = Questions(truth, clock)
         self._replicas = replicas
         self._degraded_share = degraded_share
         self._cold_grace_s = cold_grace_s
         self._lag_ms = int(ledger_lag_s * 1000)
-        self._prefix = f"{{{prefix}}}:"
-        self._key = f"{self._prefix}epoch"
+        self._link = Link(url, clock, f"{{{prefix}}}:", deadline_s)
         self._clock = clock
         self._name = secrets.token_hex(8)
         self._windows = Windows()
         self._open: dict[str, Held] = {}
-        self._seen: OrderedDict[str, Spent] = OrderedDict()
-        self._seen_from = 0
+        self._seen = Seen()
         self._ends: deque[End] = deque()
         self._local: EmbeddedAccounts | None = None
         self._epoch = ""
         self._cold_since_s: float | None = None
         self._stale = False
+        self._uncounted: dict[str, Window] = {}
         self._adopting = asyncio.Lock()
         self._draining = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._asked_policy = False
         self._next_beat_s = 0.0
         self._next_prune_s = 0.0
 
@@ -123,20 +124,14 @@ class RedisAccounts:
             raise
 
     async def extend(self, request_id: str, micro_usd: int, now: float, lease_s: float) -> bool:
-        """False as well when the lease is unknown or over, or Redis is away and `micro_usd` is above 0."""
+        """False as well when the lease is unknown or over; above 0 also when Redis is away or just counted anew."""
         held = self._open.get(request_id)
         if held is None:
             return self._local is not None and await self._local.extend(request_id, micro_usd, now, lease_s)
-        limits = [window.budget.limit_micro_usd for window in held.windows]
         try:
-            status = "unknown"
-            for _ in range(2):
-                if self._stale:
-                    await self._adopt()
-                status = (await self._ask("extend", [request_id, micro_usd, int(lease_s * 1000), *limits]))[0]
-                if not self._stale:
-                    break
-            extended = status == "extended"
+            extended = await self._extend_there(request_id, held, micro_usd, lease_s)
+        except Unavailable:
+            extended = False
         except Away:
             extended = micro_usd == 0
             if held.epoch == _ALONE and self._local is not None:
@@ -163,45 +158,46 @@ class RedisAccounts:
 
     def snapshot(self, now: float) -> list[Spent]:
         """The windows that are open now and that this replica touched, as Redis last told."""
-        return [
-            spent
-            for spent in self._seen.values()
-            if spent.window.starts_s <= now and (spent.window.ends_s is None or now < spent.window.ends_s)
-        ]
+        return self._seen.open_at(now)
 
     async def run(self) -> None:
         """Sends ends, watches for a flush, ends leases that are over; until cancelled."""
         while True:
-            try:
-                if self._clock() >= self._next_beat_s:
-                    self._next_beat_s = self._clock() + HEARTBEAT_S
-                    await self.refresh()
-                await self._drain()
-            except (Away, Unavailable) as exc:
-                log.debug("accounts wait: %s", exc)
-            except Exception:
-                log.exception("a turn of the accounts failed")
+            for part in (self._beat, self._drain):  # apart: ends do not wait for a ledger that does not answer
+                try:
+                    await part()
+                except (Away, Unavailable) as exc:
+                    log.debug("accounts wait: %s", exc)
+                except Exception:
+                    log.exception("a turn of the accounts failed")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._wake.wait()
             self._wake.clear()
 
+    async def _beat(self) -> None:
+        if self._clock() >= self._next_beat_s:
+            self._next_beat_s = self._clock() + HEARTBEAT_S
+            await self.refresh()
+
     async def refresh(self) -> None:
-        """One heartbeat. Raises `Away`, or `Unavailable` while Redis is empty."""
-        ids = list(islice(self._seen, self._seen_from, self._seen_from + SEEN_PER_BEAT))
-        self._seen_from = self._seen_from + SEEN_PER_BEAT if len(ids) == SEEN_PER_BEAT else 0
-        answer = await self._ask("beat", ["", *ids])
-        for id_, committed, reserved in zip(ids, answer[3::2], answer[4::2], strict=True):
-            if committed >= 0 and id_ in self._seen:
-                self._seen[id_] = Spent(self._seen[id_].window, committed, reserved)
+        """One heartbeat. Raises `Away`, or `Unavailable` while Redis is empty or the ledger does not answer."""
+        ids = self._seen.next()
+        self._seen.told(ids, (await self._ask("beat", ["", *ids]))[3:])
         if not self._epoch:
             await self._begin()
         if self._stale:
             await self._adopt()
+        if not self._asked_policy:
+            if policy := (await self._ask("policy", []))[3]:
+                log.error("Redis may drop the counters of budgets; fix: maxmemory-policy noeviction, not %s", policy)
+            self._asked_policy = True
         if self._clock() >= self._next_prune_s:
             self._next_prune_s = self._clock() + 60.0
             lost = self._clock() - FORGET_EXPIRED_S
             self._open = {id_: held for id_, held in self._open.items() if held.over_s > lost}
+        if self._uncounted:
+            await self._initialise(list(self._uncounted.values()))
 
     async def aclose(self) -> None:
         """Sends what waits, for at most two seconds, and closes. A lease that is left ends at what it reserved."""
@@ -261,7 +257,7 @@ class RedisAccounts:
         held.epoch = answer[1]
         held.grant = grant_of(applies, held, answer)
         for spent in held.grant.spent:
-            self._see(spent)
+            self._seen.see(spent)
         self._open[request_id] = held
         return held.grant
 
@@ -270,7 +266,7 @@ class RedisAccounts:
         if refusal is None:
             raise _unavailable("this request has ended already")
         if refusal.spent is not None:
-            self._see(refusal.spent)
+            self._seen.see(refusal.spent)
         return refusal
 
     async def _reserve_alone(
@@ -301,33 +297,42 @@ class RedisAccounts:
         self._ends.append(End(request_id, 0, 0, self._clock(), undo=True))
         self._wake.set()
 
+    async def _extend_there(self, request_id: str, held: Held, micro_usd: int, lease_s: float) -> bool:
+        args: Arguments = [request_id, micro_usd, int(lease_s * 1000)]
+        args += [window.budget.limit_micro_usd for window in held.windows]
+        for _ in range(ROUNDS):
+            if self._stale:
+                await self._adopt()
+            answer = await self._ask("extend", args)
+            status = answer[0]
+            if status == "missing":
+                await self._initialise([held.windows[place] for place in answer[3:]])
+            elif status != "unknown" or not self._stale:
+                return bool(status == "extended")
+        return False
+
     # What every answer tells, and what follows from it.
 
     async def _ask(self, script: str, args: Sequence[str | int]) -> Answer:
-        answer = await self._link.call(script, self._key, [self._prefix, *args])
+        answer = await self._link.call(script, args)
         self._local = None
         if answer[1] != self._epoch:
             self._epoch = answer[1]
             self._stale = True
+            # What the ledger was asked before lacks what was committed, and flushed, since: it is asked again.
+            self._questions = Questions(self._truth, self._clock)
         if self._epoch:
             self._cold_since_s = None
         elif self._cold_since_s is None:
             self._cold_since_s = self._clock()
         return answer
 
-    def _see(self, spent: Spent) -> None:
-        """Remembers a window's state; looks at the two oldest when it is new, so that none is kept for ever."""
-        window = spent.window
-        if window.id not in self._seen:
-            for _ in range(min(2, len(self._seen))):
-                id_, oldest = next(iter(self._seen.items()))
-                self._seen.move_to_end(id_)
-                if oldest.window.ends_s is not None and oldest.window.ends_s + FORGET_WINDOW_S <= window.starts_s:
-                    del self._seen[id_]
-        self._seen[window.id] = spent
-
     async def _adopt(self) -> None:
-        """Brings this replica's open leases back to a Redis that lost them, before anything else is asked of it."""
+        """Brings this replica's open leases back to a Redis that lost them, before anything else is asked of it.
+
+        Their windows are counted by the next heartbeat, before a process can die and leave its leases' rows in both:
+        in Redis as reserved, in the ledger as committed.
+        """
         async with self._adopting:
             if not self._stale:
                 return
@@ -340,6 +345,7 @@ class RedisAccounts:
                 answer = await self._ask("adopt", args)
                 for _, held in leases[start : start + BATCH]:
                     held.epoch = answer[1]
+                    self._uncounted.update((window.id, window) for window in held.windows)
             self._stale = any(held.epoch != self._epoch for held in self._open.values())
 
     async def _begin(self) -> None:
@@ -354,6 +360,8 @@ class RedisAccounts:
 
     async def _initialise(self, windows: Sequence[Window]) -> None:
         """Asks the ledger for windows that Redis does not know. Raises `Unavailable`."""
+        if not self._epoch:
+            await self._begin()
         epoch = self._epoch
         answers = await asyncio.gather(*[self._questions.ask(window) for window in windows])
         args: Arguments = [epoch, self._name]
@@ -363,23 +371,23 @@ class RedisAccounts:
             forget_s = 0 if window.ends_s is None else window.ends_s + FORGET_S
             args += (window.id, told.micro_usd, int(asked_ms + ahead_ms), repr(asked_ms), forget_s)
         await self._ask("open", args)
+        for window in windows:
+            self._uncounted.pop(window.id, None)
 
     # Ends of leases.
 
     async def _drain(self) -> None:
         """Sends what waits now. Raises `Away` or `Unavailable` when some must wait longer; that stays queued."""
         async with self._draining:
-            unknown: dict[str, Window] = {}
             left = len(self._ends)
             while left > 0:
-                left -= await self._send_ends(min(left, BATCH), unknown)
-            if unknown:
-                if not self._epoch:
-                    await self._begin()
-                await self._initialise(list(unknown.values()))
+                left -= await self._send_ends(min(left, BATCH))
+            if self._uncounted:
+                await self._initialise(list(self._uncounted.values()))
+                self._wake.set()
 
-    async def _send_ends(self, most: int, unknown: dict[str, Window]) -> int:
-        """How many were sent. Those that need a window (put into `unknown`) initialised first go to the queue's end."""
+    async def _send_ends(self, most: int) -> int:
+        """How many were sent. Those that need a window initialised first go to the queue's end."""
         batch = list(islice(self._ends, most))
         ahead_ms = self._link.ahead_ms[1]
         answers = await asyncio.gather(
@@ -394,7 +402,7 @@ class RedisAccounts:
                 failure = answer
             elif answer[0] == "missing" and end.windows:
                 self._ends.append(end)
-                unknown.update((end.windows[place].id, end.windows[place]) for place in answer[3:])
+                self._uncounted.update((end.windows[place].id, end.windows[place]) for place in answer[3:])
         if failure is not None:
             raise failure
         return len(batch)

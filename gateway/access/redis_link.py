@@ -1,8 +1,8 @@
 """The way to Redis: scripts by their digest, a short deadline, no retries, and a fuse. Knows nothing of budgets.
 
 Calls that come while the few connections are busy travel together in the next pipeline: a burst opens no connections.
-A server that does not answer costs one deadline (250 ms) per second for everybody together: after five failures in a
-row calls fail at once, and one call a second tries again.
+A server that does not answer costs one deadline per second for everybody together: after five failures in a row calls
+fail at once, and one call a second tries again.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
-SCRIPTS = ("reserve", "extend", "finish", "adopt", "open", "beat")
+SCRIPTS = ("reserve", "extend", "finish", "adopt", "open", "beat", "policy")
 FAILURES_IN_A_ROW = 5
 BLOWN_S = 1.0
 LANES = 4
@@ -62,20 +62,22 @@ class Fuse:
 
 
 class _Call:
-    __slots__ = ("answer", "args", "key", "script", "sent")
+    __slots__ = ("answer", "args", "script", "sent")
 
-    def __init__(self, script: str, key: str, args: Sequence[str | int], answer: asyncio.Future[list[Any]]) -> None:
+    def __init__(self, script: str, args: Sequence[str | int], answer: asyncio.Future[list[Any]]) -> None:
         self.script = script
-        self.key = key
         self.args = args
         self.answer = answer
         self.sent = False
 
 
 class Link:
-    """Runs the scripts of `lua/` on the server at `url`."""
+    """Runs the scripts of `lua/` on the server at `url`, for keys that begin with `prefix`.
 
-    def __init__(self, url: str, clock: Callable[[], float], *, deadline_s: float = 0.25) -> None:
+    `deadline_s`: how long the server may be silent.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], float], prefix: str, deadline_s: float) -> None:
         self._clock = clock
         self._deadline_s = deadline_s
         self.ahead_ms = (0.0, _AHEAD_MOST_MS)
@@ -84,7 +86,11 @@ class Link:
         self._waiting: deque[_Call] = deque()
         self._lanes: set[asyncio.Task[None]] = set()
         folder = files("gateway.access") / "lua"
-        common = (folder / "common.lua").read_text()
+        # Each prefix has scripts of its own, so that each learns by their absence that the server has started.
+        common = f"-- {prefix}\n" + (folder / "common.lua").read_text()
+        self._prefix = prefix
+        self._key = f"{prefix}epoch"
+        self._fresh = (folder / "fresh.lua").read_text()
         self._sources = {name: common + (folder / f"{name}.lua").read_text() for name in SCRIPTS}
         self._digests = {
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
@@ -102,14 +108,14 @@ class Link:
         )
         self._redis = Redis(connection_pool=self._pool)
 
-    async def call(self, script: str, key: str, args: Sequence[str | int]) -> list[Any]:
+    async def call(self, script: str, args: Sequence[str | int]) -> list[Any]:
         """The script's answer. Raises `Away` once Redis has been silent for the deadline.
 
         The deadline is each pipeline's, not each call's: a burst that takes longer is slow, but not an outage.
         """
         if not self._fuse.admits(self._clock()):
             raise Away("Redis did not answer a moment ago", sent=False)
-        call = _Call(script, key, args, asyncio.get_running_loop().create_future())
+        call = _Call(script, args, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         if len(self._lanes) < LANES:
             lane = asyncio.create_task(self._lane())
@@ -138,7 +144,7 @@ class Link:
                 async with asyncio.timeout(self._deadline_s):
                     answers = await self._send(calls)
                 for call, answer in zip(calls, answers, strict=True):
-                    self._answer(call, answer)
+                    self._answer(call, TimeoutError("the script did not run") if _did_not_run(answer) else answer)
             except (RedisError, OSError, TimeoutError) as exc:
                 # Who waits behind would only find the same.
                 calls += self._waiting
@@ -167,8 +173,11 @@ class Link:
         again = [place for place, answer in enumerate(answers) if _did_not_run(answer)]
         if again:
             if any(isinstance(answers[place], NoScriptError) for place in again):
-                for source in self._sources.values():
-                    await self._redis.script_load(source)
+                await self._redis.eval(self._fresh, 1, self._key, self._prefix)
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for source in self._sources.values():
+                        pipe.script_load(source)
+                    await pipe.execute()
             for place, answer in zip(again, await self._pipeline([calls[place] for place in again]), strict=True):
                 answers[place] = answer
         return answers
@@ -179,7 +188,7 @@ class Link:
         async with self._redis.pipeline(transaction=False) as pipe:
             for call in calls:
                 call.sent = True
-                pipe.evalsha(self._digests[call.script], 1, call.key, *call.args, latest)
+                pipe.evalsha(self._digests[call.script], 1, self._key, self._prefix, *call.args, latest)
             answers: list[Any] = await pipe.execute(raise_on_error=False)
         if isinstance(answers[0], list):
             # Redis read its clock between the two.

@@ -20,7 +20,7 @@ from gateway.core.errors import Forbidden, GatewayError
 from gateway.core.exchange import Admission, Call, Exchange, Identity, Next, Plan, Reply
 from gateway.core.limits import Applies, Budget, Concurrency, Rate
 from gateway.policy.table import Policy
-from gateway.pricing.worst_case import PriceOf, Refuse, WorstCase, plan_worst_case, reservation
+from gateway.pricing.worst_case import NOTHING, PriceOf, Refuse, WorstCase, plan_worst_case, reservation
 
 LEASE_MARGIN_S = 60.0
 """A lease outlives every deadline of its plan: what is still open then belongs to a worker that died."""
@@ -57,7 +57,9 @@ class Admit:
         assert plan is not None, "resolve comes before admit"
         policy = self._current()
         applies = self._applies(policy, identity, plan.route, exchange.call.model)
-        worst = plan_worst_case(exchange.call, plan, self._price_of, policy.money)
+        worst = NOTHING  # a cached answer costs nothing, but counts for rates and slots
+        if exchange.hit is None:
+            worst = plan_worst_case(exchange.call, plan, self._price_of, policy.money)
         exchange.reserved_micro_usd = worst.micro_usd
         if applies:
             await self._reserve(exchange, applies, _amount(worst, policy, applies), plan)

@@ -9,7 +9,8 @@ GatewayError
 │   ├── TooLarge           413 request_too_large
 │   ├── Busy               429/503 with Retry-After: a limit of ours, not a fault
 │   ├── RateLimited        429 rate_limit_exceeded with Retry-After
-│   └── BudgetExhausted    429 insufficient_quota: waiting a little does not help
+│   ├── BudgetExhausted    429 insufficient_quota: waiting a little does not help
+│   └── NotCached          504 not_cached: the caller wanted a stored answer or none
 ├── PolicyError          the operator's files are wrong (file, line, key, fix): never a request's answer
 ├── UpstreamError        the provider failed
 │   ├── UpstreamRefused    it answered with an error status: relayed as it came
@@ -120,6 +121,14 @@ class BudgetExhausted(ClientError):
     status = 429
     type = "insufficient_quota"
     code = "insufficient_quota"
+    retryable = False
+
+
+class NotCached(ClientError):
+    """504, as RFC 9111 has it for only-if-cached: there is no stored answer, and no other was wanted."""
+
+    status = 504
+    code = "not_cached"
     retryable = False
 
 

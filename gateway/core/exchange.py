@@ -181,6 +181,22 @@ class Savings(msgspec.Struct, frozen=True, gc=False):
         return self.cache + self.routing + self.compression - self.waste_escalation - self.waste_retries - self.own
 
 
+class CacheHit(msgspec.Struct, frozen=True, gc=False):
+    """An answer that no upstream was asked for. `usage` is of the answer when it was made; nothing of it is charged.
+
+    `similarity` is the cosine in [-1, 1] and `score` the verifier's in [0, 1] of a semantic hit. `took_s` is what the
+    upstream had needed, `age_s` how long ago.
+    """
+
+    kind: Literal["exact", "semantic", "coalesced"]
+    entry: str
+    usage: Usage
+    took_s: float
+    age_s: float
+    similarity: float | None = None
+    score: float | None = None
+
+
 class Admission(msgspec.Struct, frozen=True):
     """What is durable before the first upstream byte: enough to account for the request if the gateway dies now.
 
@@ -253,6 +269,11 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """`None` without a baseline in the policy, or when a price is unknown."""
     windows: tuple[str, ...] = ()
     """Ids of the budget windows that it is charged to."""
+    hit: CacheHit | None = None
+    cache_reason: str | None = None
+    """Why the cache was not asked, or what it refused; a name from a fixed list."""
+    nearest: tuple[float, float] | None = None
+    """Cosine and the verifier's score of the best stored question, served or not."""
 
 
 class Reply:
@@ -287,15 +308,19 @@ class Exchange:
         "admitted",
         "attempts",
         "cache",
+        "cache_headers",
+        "cache_reason",
         "call",
         "cost_micro_usd",
         "error",
         "finish_reasons",
+        "hit",
         "id",
         "identity",
         "limit_headers",
         "model",
         "more",
+        "nearest",
         "outcome",
         "plan",
         "policy",
@@ -304,10 +329,12 @@ class Exchange:
         "reserved_micro_usd",
         "response_id",
         "savings",
+        "shared",
         "started",
         "started_wall",
         "status",
         "target",
+        "ticket",
         "tries",
         "ttft_s",
         "upstream_request_id",
@@ -334,6 +361,15 @@ class Exchange:
         self.usage: Usage | None = None
         self.cost_micro_usd: int | None = None
         self.cache = "off"
+        self.cache_reason: str | None = None
+        self.cache_headers = b""
+        """Ready header lines about a cached answer."""
+        self.hit: CacheHit | None = None
+        self.nearest: tuple[float, float] | None = None
+        self.shared: Callable[[], bool] | None = None
+        """Whether others wait for this request's answer: then it goes on when its caller leaves."""
+        self.ticket: Any = None
+        """What the cache's look-up leaves for its own second stage."""
         self.ttft_s: float | None = None
         self.queue_s = 0.0
         self.finish_reasons: tuple[str, ...] = ()
@@ -396,6 +432,9 @@ class Exchange:
             self.reserved_micro_usd,
             self.savings,
             self.windows,
+            self.hit,
+            self.cache_reason,
+            self.nearest,
         )
 
 

@@ -69,24 +69,39 @@ class Running:
         report(self._breaker, self._permit, DONE, now, None)
 
     def failed(
-        self, now: float, verdict: Verdict, error: str, retry_after_s: float | None = None, usage: Usage | None = None
+        self,
+        now: float,
+        verdict: Verdict,
+        error: str,
+        retry_after_s: float | None = None,
+        usage: Usage | None = None,
+        *,
+        unseen: bool = False,
     ) -> None:
-        """The call ended in an error status, a failure or a cut; `usage` is what was delivered before it."""
-        self._close(now, error, usage, self._exchange.model)
+        """The call ended in an error status, a failure or a cut; `usage` is what was delivered before it.
+
+        `unseen` as in `abandoned`.
+        """
+        self._close(now, error, usage, self._exchange.model, unseen=unseen)
         report(self._breaker, self._permit, verdict, now, retry_after_s)
 
-    def abandoned(self, now: float, usage: Usage | None) -> None:
-        """The caller left: the call was cancelled, and what was generated until then is settled."""
-        self._close(now, "client_disconnect", usage, self._exchange.model)
+    def abandoned(self, now: float, usage: Usage | None, *, unseen: bool = False) -> None:
+        """The caller left: the call was cancelled, and what was generated until then is settled.
+
+        `unseen`: nothing of the answer had arrived, so it may have been generated whole; it is charged as reserved.
+        """
+        self._close(now, "client_disconnect", usage, self._exchange.model, unseen=unseen)
         self._breaker.on_abandoned(now, self._permit)
 
-    def _close(self, now: float, error: str | None, usage: Usage | None, model: str) -> None:
+    def _close(self, now: float, error: str | None, usage: Usage | None, model: str, *, unseen: bool = False) -> None:
         assert not self.closed, "an attempt ends once"
         self.closed = True
         if self.replica is not None:
             self.replica.in_flight -= 1
         exchange = self._exchange
         cost = self._price(self.target, model, usage) if usage is not None else None
+        if unseen and cost is not None:
+            cost = max(cost, self._reserved())
         exchange.attempts.append(
             Attempt(
                 self.target.name,
@@ -103,6 +118,11 @@ class Running:
         exchange.model = model
         exchange.usage = usage if usage is not None else exchange.usage
         exchange.cost_micro_usd = _total(exchange.attempts)
+
+    def _reserved(self) -> int:
+        """What this call can cost at most: the reservation, without what calls before it have cost."""
+        before = sum(attempt.cost_micro_usd or 0 for attempt in self._exchange.attempts)
+        return (self._exchange.reserved_micro_usd or 0) - before
 
 
 def _total(attempts: list[Attempt]) -> int | None:

@@ -169,11 +169,12 @@ class Dispatcher:
         call, target = exchange.call, run.target
         exchange.model = upstream_model(call, target)
         response: Response | None = None
-        committed = False
+        committed = sent = False
         try:
             codec = codec_for(call, target)
             path, body = codec.request(call, target)
             replica = run.replica.url if run.replica is not None else None
+            sent = True
             response = await self._upstreams.send(target, replica, call, path, body, exchange.id, total_s)
             run.status = response.status
             if response.status >= 300:
@@ -193,7 +194,8 @@ class Dispatcher:
             if response is not None and not committed:
                 response.close()
             if not run.closed and not committed:  # the caller left, or a codec refused the request
-                run.abandoned(self._monotonic(), estimate(call, 0))
+                billable = sent and (run.status or 200) < 300
+                run.abandoned(self._monotonic(), estimate(call, 0) if billable else None, unseen=True)
 
     async def _whole(self, exchange: Exchange, run: Running, codec: Codec, response: Response) -> Reply:
         call = exchange.call
@@ -236,11 +238,15 @@ class Dispatcher:
     # -- what failed ----------------------------------------------------------------------------------------------
 
     def _failed(self, run: Running, error: UpstreamError, call: Call) -> Failure:
-        """A call that was cut or took too long may be billed: its input is booked, as an estimate."""
+        """A call that was cut or took too long may be billed: its input is booked, as an estimate.
+
+        One that used up its time without an answer was generating all along: it is booked as reserved.
+        """
         verdict = verdicts.classify(None, verdicts.kind_of(error))
         late = isinstance(error, UpstreamTimeout) and error.phase != "connect"
         usage = estimate(call, 0) if late or isinstance(error, UpstreamBroken) else None
-        run.failed(self._monotonic(), verdict, error.code or error.kind, usage=usage)
+        unseen = isinstance(error, UpstreamTimeout) and error.phase == "total"
+        run.failed(self._monotonic(), verdict, error.code or error.kind, usage=usage, unseen=unseen)
         return Failure(AttemptOutcome(verdict), error)
 
     def _error_event(self, run: Running, payload: bytes) -> Failure:

@@ -43,7 +43,7 @@ def gateway_headers(exchange: Exchange) -> bytes:
     plan = exchange.plan
     id_ = exchange.id
     lines = f"x-request-id: {id_}\r\nx-farthing-request-id: {id_}\r\nx-farthing-attempts: {exchange.tries}\r\n"
-    if not exchange.call.stream and exchange.attempts:
+    if not exchange.call.stream and (exchange.attempts or exchange.hit is not None):
         lines += f"x-farthing-cost-usd: {usd(exchange.cost_micro_usd)}\r\n"
     if exchange.upstream_request_id is not None:
         lines += f"x-farthing-upstream-request-id: {_value(exchange.upstream_request_id)}\r\n"
@@ -51,6 +51,7 @@ def gateway_headers(exchange: Exchange) -> bytes:
     return (
         lines.encode()
         + exchange.limit_headers
+        + exchange.cache_headers
         + _decided(exchange.target, exchange.model, reasons, exchange.policy, exchange.cache)
     )
 

@@ -59,7 +59,7 @@ class Edge:
         exchange = Exchange(uuid7(wall := self._wall(), self._bits), _unparsed(scope), started, wall)
         writer: Writer = scope.pop("farthing.writer")  # type: ignore[typeddict-item]
         task = asyncio.current_task(writer.connection.loop)
-        gone = writer.connection.on_lost = _Gone(task)
+        gone = writer.connection.on_lost = _Gone(task, exchange)
         self.in_flight += 1
         try:
             reply = await self._answer(exchange, scope, receive, arrived=writer.body_arrived)
@@ -152,17 +152,19 @@ class Edge:
 
 
 class _Gone:
-    """What a lost connection calls: remembers it and cancels the request's task."""
+    """What a lost connection calls: remembers it and cancels the request's task, unless others wait for its answer."""
 
-    __slots__ = ("lost", "task")
+    __slots__ = ("exchange", "lost", "task")
 
-    def __init__(self, task: "asyncio.Task[Any] | None") -> None:
+    def __init__(self, task: "asyncio.Task[Any] | None", exchange: Exchange) -> None:
         self.task = task
+        self.exchange = exchange
         self.lost = False
 
     def __call__(self) -> None:
         self.lost = True
-        if self.task is not None:
+        shared = self.exchange.shared
+        if self.task is not None and (shared is None or not shared()):
             self.task.cancel()
 
 

@@ -68,15 +68,24 @@ def _report(arguments: argparse.Namespace, where: Where) -> int:
         raise BadRequest("Parquet is not for a terminal; fix: --output FILE.parquet")
     with _opened(where) as database:
         answer = report.ask(database, asked)
-    if arguments.format == "parquet":
-        export.write_parquet(answer, arguments.output)
-        return 0
-    if arguments.format == "table" and not answer.lines:
-        sys.stdout.write(_nothing(answer, asked, where))
-        return 0
-    writers = {"table": export.as_table, "csv": export.as_csv, "json": export.as_json}
-    _write(writers[arguments.format](answer), arguments.output)
+    try:
+        if arguments.format == "parquet":
+            export.write_parquet(answer, arguments.output)
+        else:
+            _write(_text(answer, asked, where, arguments.format), arguments.output)
+    except OSError as exc:
+        raise BadRequest(
+            f"{arguments.output}: {exc.strerror or exc}; fix: --output FILE in a folder that is there"
+        ) from exc
     return 0
+
+
+def _text(answer: report.Report, asked: report.Question, where: Where, form: str) -> str:
+    if form == "csv":
+        return export.as_csv(answer)
+    if form == "json":
+        return export.as_json(answer)
+    return export.as_table(answer) if answer.lines else _nothing(answer, asked, where)
 
 
 def _verify_parser(actions: Any, where: Callable[[], Where]) -> None:
@@ -84,7 +93,7 @@ def _verify_parser(actions: Any, where: Callable[[], Where]) -> None:
         "verify",
         help="check that the ledger adds up",
         description="Every accepted request has one row, and every sum is the sum of its rows. Exits 1 if not.\n"
-        "Reads all rows: about a minute for each million.",
+        "Reads all rows: about half a minute for each million.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="for machines")
@@ -99,15 +108,17 @@ def _verify(arguments: argparse.Namespace, where: Where) -> int:
 
 
 def _reconcile_parser(actions: Any, where: Callable[[], Where]) -> None:
-    forms = "\n".join(f"  {form.name}: {', '.join(sorted(form.columns))}" for form in invoice.FORMS)
+    forms = "\n".join(f"  {form}" for form in invoice.FORMS)
     parser = actions.add_parser(
         "reconcile",
         help="compare with a provider's invoice",
-        description="Compares tokens and dollars per day and model with a provider's CSV export.\n"
-        f"formats, told by their columns:\n{forms}\ndates: {FORMS}",
+        description="Compares tokens and dollars per day and model with what a provider says it was asked for.\n"
+        f"CSV formats, told by their columns:\n{forms}\n"
+        "JSON: a page, or a list of pages, of the usage or cost API of OpenAI or Anthropic.\n"
+        f"dates: {FORMS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--invoice", type=Path, required=True, metavar="FILE", help="the CSV export")
+    parser.add_argument("--invoice", type=Path, required=True, metavar="FILE", help="the export, CSV or JSON")
     parser.add_argument("--provider", choices=tuple(reconcile.PROVIDERS), help="whose targets [as the file tells]")
     parser.add_argument("--since", metavar="DATE", help="the first day compared [the invoice's]")
     parser.add_argument("--until", metavar="DATE", help="the first day no longer compared [after the invoice's last]")
@@ -121,11 +132,7 @@ def _reconcile_parser(actions: Any, where: Callable[[], Where]) -> None:
 
 
 def _reconcile(arguments: argparse.Namespace, where: Where) -> int:
-    try:
-        text = arguments.invoice.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise BadRequest(f"{arguments.invoice}: {exc}") from exc
-    billed = invoice.parse(text)
+    billed = _invoice(arguments.invoice)
     if arguments.provider is not None:
         billed = msgspec.structs.replace(billed, provider=reconcile.PROVIDERS[arguments.provider])
     with _opened(where) as database:
@@ -136,6 +143,18 @@ def _reconcile(arguments: argparse.Namespace, where: Where) -> int:
         sys.stdout.write(f"the totals differ by {found.off:.2%}, more than {limit:.2%}\n")
         return 1
     return 0
+
+
+def _invoice(path: Path) -> invoice.Invoice:
+    """Errors begin with the name of the file."""
+    try:
+        return invoice.parse(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise BadRequest(f"{path}: {exc.strerror or exc}; fix: --invoice FILE, the provider's export") from exc
+    except UnicodeDecodeError as exc:
+        raise BadRequest(f"{path}: not text in UTF-8; fix: the export as CSV or JSON, not as a spreadsheet") from exc
+    except BadRequest as exc:
+        raise BadRequest(f"{path}: {exc.message}") from exc
 
 
 def _share(text: str) -> Decimal:

@@ -80,7 +80,7 @@ def as_json(report: Report) -> str:
 
 
 def write_parquet(report: Report, path: Path) -> None:
-    """One row a group. Raises `BadRequest` without pyarrow."""
+    """One row a group. Raises `BadRequest` without pyarrow, `OSError`."""
     try:
         import pyarrow as pa  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
         from pyarrow import parquet  # noqa: PLC0415
@@ -97,7 +97,8 @@ def write_parquet(report: Report, path: Path) -> None:
         columns[name] = pa.array(
             [None if value is None else Decimal(value).scaleb(-6) for value in micro], pa.decimal128(19, 6)
         )
-    parquet.write_table(pa.table(columns), path)
+    with path.open("wb") as file:
+        parquet.write_table(pa.table(columns), file)
 
 
 def _named(sums: Measures) -> dict[str, int | str | None]:
@@ -148,7 +149,7 @@ def _identity(sums: Measures) -> str:
             apart = dollars(sums.charged_apart, places_for(sums.charged_apart))
             lines.append(f"{apart} of the cost has no baseline to compare with and is not in this line.")
     else:
-        lines.append("No savings: the policy names no baseline to compare with (`baseline:`, see docs/ledger.md).")
+        lines.append("No savings: the policy names no baseline to compare with (`baseline:`, see docs/cost-model.md).")
     if sums.unknown_cost:
         lines.append(f"{count(sums.unknown_cost)} requests have no known price: their cost is in no sum.")
     if sums.estimated:

@@ -1,14 +1,14 @@
-"""Reads what a provider says it was asked for and charges: CSV exports of OpenAI and Anthropic, and a plain one.
+"""Reads what a provider says it was asked for and charges: exports and API pages of OpenAI and Anthropic, a plain CSV.
 
 Pure: text in, lines out. The formats are told apart by their columns. A provider exports tokens and money apart, so a
 line has one or the other, and `None` is what an export does not say. Sources: the files that platform.openai.com
-(Usage, Export: activity or cost data) and platform.claude.com (Usage and Cost, Export) write in 2026.
+(Usage, Export: activity or cost data) and platform.claude.com (Usage and Cost, Export) write in 2026, and have written.
 """
 
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
@@ -16,6 +16,7 @@ import msgspec
 
 from gateway.core.errors import BadRequest
 from gateway.core.money import MICRO
+from gateway.ledger.invoice_pages import rows
 from gateway.ledger.rows import DAY_S
 
 Row = Mapping[str, str]
@@ -43,33 +44,57 @@ class Invoice(msgspec.Struct, frozen=True):
 
 
 class Form(msgspec.Struct, frozen=True):
-    """A format: the columns that tell it, and how one of its rows reads (`None` for a row that bills nothing)."""
+    """A format: the columns that tell it, each with the names it goes by, and how one of its rows reads.
+
+    `read` gets the columns under the first of their names, and answers `None` for a row that bills nothing.
+    """
 
     name: str
     provider: str | None
-    columns: frozenset[str]
+    columns: tuple[tuple[str, ...], ...]
     read: Callable[[Row], Billed | None]
+
+    def names(self, given: Collection[str]) -> dict[str, str] | None:
+        """What each of `given` is called here; `None` when a column is missing."""
+        found = {}
+        for column in self.columns:
+            present = next((name for name in column if name in given), None)
+            if present is None:
+                return None
+            found[present] = column[0]
+        return {name: found.get(name, name) for name in given}
+
+    def __str__(self) -> str:
+        return f"{self.name}: {', '.join(' or '.join(column) for column in self.columns)}"
 
 
 def parse(text: str) -> Invoice:
-    """The invoice in a CSV export. Raises `BadRequest` naming the formats, or the line that cannot be read."""
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
-    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-    columns = set(reader.fieldnames)
+    """The invoice in an export. Raises `BadRequest` naming the formats, or the line that cannot be read."""
+    text = text.removeprefix("\ufeff")
+    if text.lstrip()[:1] in ("{", "["):
+        pages = rows(text)
+        return _invoice(tuple(pages[0]), enumerate(pages, 1), "result")
+    reader = csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
+    columns = reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+    numbered = ((reader.line_num, {name: row[name] or "" for name in columns}) for row in reader)
+    return _invoice(columns, numbered, "line")
+
+
+def _invoice(columns: Collection[str], numbered: Iterable[tuple[int, Row]], unit: str) -> Invoice:
     for form in FORMS:
-        if form.columns <= columns:
-            return Invoice(form.name, form.provider, tuple(_lines(form, reader)))
-    known = "".join(f"\n  {form.name}: {', '.join(sorted(form.columns))}" for form in FORMS)
-    given = ", ".join(reader.fieldnames) or "nothing"
-    raise BadRequest(f"not an invoice: its columns are {given}; fix: a CSV export with at least the columns of{known}")
+        if (names := form.names(columns)) is not None:
+            return Invoice(form.name, form.provider, tuple(_lines(form, names, numbered, unit)))
+    known = "".join(f"\n  {form}" for form in FORMS)
+    given = ", ".join(columns) or "nothing"
+    raise BadRequest(f"not an invoice: its columns are {given}; fix: an export with at least the columns of{known}")
 
 
-def _lines(form: Form, reader: "csv.DictReader[str]") -> Iterator[Billed]:
-    for row in reader:
+def _lines(form: Form, names: dict[str, str], numbered: Iterable[tuple[int, Row]], unit: str) -> Iterator[Billed]:
+    for number, row in numbered:
         try:
-            line = form.read({name: (value or "").strip() for name, value in row.items() if isinstance(value, str)})
-        except (ValueError, KeyError, ArithmeticError) as exc:
-            raise BadRequest(f"line {reader.line_num} of the {form.name}: {exc}") from exc
+            line = form.read({names[name]: value.strip() for name, value in row.items()})
+        except (ValueError, ArithmeticError) as exc:
+            raise BadRequest(f"{unit} {number} of the {form.name}: {exc}") from exc
         if line is not None:
             yield line
 
@@ -122,18 +147,50 @@ FORMS = (
     Form(
         "OpenAI usage export",
         "openai_compatible",
-        frozenset({"start_time", "input_tokens", "output_tokens", "num_model_requests"}),
+        (
+            ("start_time", "start_time_iso"),
+            ("input_tokens",),
+            ("output_tokens",),
+            ("num_model_requests",),
+        ),
         _openai_usage,
     ),
-    Form("OpenAI cost export", "openai_compatible", frozenset({"start_time", "amount_value"}), _openai_cost),
+    Form(
+        "OpenAI usage export of before 2025",
+        "openai_compatible",
+        (
+            ("start_time", "timestamp", "aggregation_timestamp", "date", "usage_date"),
+            ("model", "snapshot_id"),
+            ("input_tokens", "n_context_tokens_total"),
+            ("output_tokens", "n_generated_tokens_total"),
+            ("num_model_requests", "n_requests"),
+        ),
+        _openai_usage,
+    ),
+    Form(
+        "OpenAI cost export",
+        "openai_compatible",
+        (("start_time", "start_time_iso"), ("amount_value",), ("amount_currency",)),
+        _openai_cost,
+    ),
     Form(
         "Anthropic usage export",
         "anthropic",
-        frozenset({"usage_date_utc", "model_version", "usage_input_tokens_no_cache", "usage_output_tokens"}),
+        (
+            ("usage_date_utc",),
+            ("model_version",),
+            ("usage_input_tokens_no_cache",),
+            ("usage_output_tokens",),
+        ),
         _anthropic_usage,
     ),
-    Form("Anthropic cost export", "anthropic", frozenset({"usage_date_utc", "model", "cost_usd"}), _anthropic_cost),
-    Form("plain invoice", None, frozenset({"date", "model", "input_tokens", "output_tokens", "cost_usd"}), _plain),
+    Form("Anthropic cost export", "anthropic", (("usage_date_utc",), ("model",), ("cost_usd",)), _anthropic_cost),
+    Form(
+        "plain invoice",
+        None,
+        (("date",), ("model",), ("input_tokens",), ("output_tokens",), ("cost_usd",)),
+        _plain,
+    ),
 )
 
 
@@ -169,6 +226,9 @@ def _micro(text: str) -> Decimal:
 
 
 def _decimal(text: str) -> Decimal:
+    """A comma separates thousands; one that cannot is refused, for it may be meant as a decimal point."""
+    if "," in text and not re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d*)?", text):
+        raise ValueError(f"{text!r} is no number")
     try:
         read = Decimal(text.replace(",", ""))
     except InvalidOperation:

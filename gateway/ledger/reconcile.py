@@ -139,9 +139,14 @@ def as_table(comparison: Comparison) -> str:
 
 def _notes(comparison: Comparison, *, money: bool) -> str:
     lines = []
+    if not any(found.ledger for found in comparison.pairs):
+        lines.append(
+            "the ledger has no request in these days; fix: another --provider or --where, or FARTHING_DATABASE"
+        )
     for side, found in (("ledger", _one_sided(comparison, "ledger")), ("invoice", _one_sided(comparison, "invoice"))):
         if found:
-            lines.append(f"only in the {side}: {', '.join(found)}")
+            aside = " (not billed by it? leave them out with --where target=NAME)" if side == "ledger" else ""
+            lines.append(f"only in the {side}: {', '.join(found)}{aside}")
     if comparison.unpriced and money:
         lines.append(
             f"{count(comparison.unpriced)} requests of the ledger have no known price: no dollar of theirs is here"

@@ -185,6 +185,8 @@ def total(sums: Any) -> Measures:
 def _expression(name: str, part: Slice) -> str:
     if name in COLUMNS:
         return COLUMNS[name]
+    if name == part.column:  # as it stands, so that the order of the table's key serves the grouping
+        return name
     period = PERIODS[name]
     return f"({part.column} / {period}) * {period}"
 

@@ -12,10 +12,11 @@ from gateway.database import Database
 
 BATCH = 1000
 _DAY_S = 86400
+_LONGEST_WINDOW_S = 31 * _DAY_S
 
 
 class Keep(msgspec.Struct, frozen=True):
-    """Days that rows of `requests` and of `rollup_hour` are kept; budget windows go with the hours."""
+    """Days that rows of `requests` and of `rollup_hour` are kept; budget windows as long as both."""
 
     rows_days: int = 30
     hours_days: int = 90
@@ -32,6 +33,7 @@ class Swept(NamedTuple):
 def sweep(database: Database, now_s: float, keep: Keep) -> Swept:
     """Deletes what is older than `keep` at Unix time `now_s`. Blocks; raises `DatabaseError`, and may be run again."""
     rows_until, hours_until = now_s - keep.rows_days * _DAY_S, now_s - keep.hours_days * _DAY_S
+    windows_until = min(hours_until, rows_until - _LONGEST_WINDOW_S)  # what a row names can be looked up
     return Swept(
         _delete(
             database,
@@ -45,7 +47,7 @@ def sweep(database: Database, now_s: float, keep: Keep) -> Swept:
             # the window of a total never ends; a window of a month is over long before it is old enough
             "DELETE FROM spend WHERE window_id IN (SELECT window_id FROM spend"
             " WHERE since_s < ? AND window_id NOT LIKE ? ORDER BY window_id LIMIT ?) RETURNING 1",
-            (hours_until, "%@0", BATCH),
+            (windows_until, "%@0", BATCH),
         ),
     )
 

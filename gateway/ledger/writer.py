@@ -20,7 +20,7 @@ from typing import NamedTuple
 from gateway.core.clock import Clock
 from gateway.core.exchange import Admission, RequestRecord
 from gateway.database import DatabaseError
-from gateway.ledger.journal import Journal, JournalInUse
+from gateway.ledger.journal import Journal, JournalError, JournalInUse
 from gateway.ledger.rows import build
 from gateway.ledger.store import LedgerStore
 
@@ -67,6 +67,8 @@ class LedgerWriter:
         self._queue: deque[tuple[int, RequestRecord]] = deque()
         self._behind: int | None = journal.floor
         self._left: int = 0
+        self.ended = 0
+        """Requests that have ended so far; see `has_stored`."""
         self._oldest_left_s = 0.0
         self._reader: Iterator[tuple[int, _End | None]] | None = None
         self._batch: list[_End] = []
@@ -76,19 +78,30 @@ class LedgerWriter:
         self._nudge = threading.Event()
         self._give_up_at: float | None = None
         self._synced_at = 0.0
+        self._refusing = False
         self.stored = 0
         self.store_errors = 0
         self.error: str | None = None
         """Why the store does not take rows just now; `None` while it does."""
 
     def admit(self, admission: Admission) -> None:
-        """Durable when this returns. Raises `JournalError`: the request is refused."""
-        self.journal.admit(admission)
+        """Durable when this returns. Raises `JournalError`: the request is refused, and the log says why, once."""
+        try:
+            self.journal.admit(admission)
+        except JournalError as exc:
+            if not self._refusing:
+                _log.error("ledger: requests are refused: %s", exc.message)
+            self._refusing = True
+            raise JournalError("The request cannot be recorded now, so it was not sent. Try again.") from exc
+        if self._refusing:
+            self._refusing = False
+            _log.warning("ledger: the journal takes requests again")
 
     def close(self, record: RequestRecord) -> None:
         """An admitted request has ended; its row follows. Never raises, never waits for the store."""
         with self._mutex:
             position = self.journal.close(record)
+            self.ended += 1
             if self._behind is None:
                 if len(self._queue) < self._queue_rows:
                     self._queue.append((position, record))
@@ -97,16 +110,26 @@ class LedgerWriter:
                 self._oldest_left_s = record.started_s + record.duration_s
             self._left += 1
 
-    def replay(self, progress: Callable[[int], None] | None = None) -> int:
+    def replay(
+        self,
+        progress: Callable[[int], None] | None = None,
+        each: Callable[[Admission | RequestRecord], None] | None = None,
+    ) -> int:
         """Stores what earlier processes left in the journal; how many rows were new. Before anything is admitted.
 
-        A request without an end becomes a row with outcome `crashed`. `progress` gets the number of rows so far. Raises
-        `DatabaseError` when the store is away: what is missing then is stored after `start`, once it is back.
+        A request without an end becomes a row with outcome `crashed`. `progress` gets the number of rows so far, `each`
+        every end that is stored, also one that had been stored before. Raises `DatabaseError` when the store is away:
+        what is missing then is stored after `start`, once it is back.
         """
         self.journal.recover()
-        while self._step():
+        while self._batch or self._fill():
+            ends = self._batch
+            self._step()
             if progress is not None:
                 progress(self.stored)
+            if each is not None:
+                for end in ends:
+                    each(end)
         self._settle()
         return self.stored
 
@@ -128,6 +151,15 @@ class LedgerWriter:
         done = self._idle()
         self.journal.shut()
         return done
+
+    def has_stored(self, ended: int) -> bool:
+        """Whether the store has the first `ended` requests that ended, and all that earlier processes left."""
+        with self._mutex:
+            return self._behind is None and self.ended - len(self._queue) - len(self._batch) >= ended
+
+    def hurry(self) -> None:
+        """What waits is stored now instead of with the next batch. Does not wait for it."""
+        self._nudge.set()
 
     def lag(self) -> Lag:
         """Rows and seconds that the store is behind."""

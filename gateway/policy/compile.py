@@ -54,6 +54,7 @@ def compile_policy(document: Document, resolve_secret: ResolveSecret) -> Policy:
     targets = {name: _target(entry, document, pools, headers[name]) for name, entry in document.targets.items()}
     routes = [_route(entry.spec, targets) for entry in document.routes]
     direct = _direct_routes(targets) if document.default.direct_targets else {}
+    caching = _caching(document, [*routes, *direct.values()])
     return Policy(
         _hash(document),
         targets,
@@ -61,10 +62,10 @@ def compile_policy(document: Document, resolve_secret: ResolveSecret) -> Policy:
         keys,
         routes,
         direct,
-        limits=limit_table(document),
+        limits=limit_table(document, caching),
         baseline=targets[document.baseline.name] if document.baseline else None,
         money=money_rules(document, webhook),
-        caching=_caching(document, [*routes, *direct.values()]),
+        caching=caching,
     )
 
 

@@ -3,10 +3,11 @@
 Ids outlive reloads, as counters do: `tenant:shop/month`, `key:ci/requests`, `key:ci`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from gateway.core.limits import Budget, Concurrency, Period, Rate
+from gateway.policy.caching import CacheRule
 from gateway.policy.document import Document
 from gateway.policy.limits import LimitTable, MoneyRules, Scoped
 from gateway.policy.models import BudgetSpec, LimitSpec
@@ -14,11 +15,26 @@ from gateway.policy.models import BudgetSpec, LimitSpec
 PERIODS: tuple[Period, ...] = get_args(Period)
 
 
-def limit_table(document: Document) -> LimitTable:
-    """Every budget and limit of a document without errors."""
+def limit_table(document: Document, caching: Mapping[str, CacheRule]) -> LimitTable:
+    """Every budget and limit of a document without errors, and what asking cached answers anew may cost."""
     zone = document.money.timezone
     budgets = [_budget(entry.spec, zone) for entry in document.budgets]
-    return LimitTable([*budgets, *(scoped for entry in document.limits for scoped in _limits(entry.spec))])
+    limits = [scoped for entry in document.limits for scoped in _limits(entry.spec)]
+    shadows = [_shadow(rule, zone) for rule in caching.values() if rule.semantic is not None]
+    return LimitTable([*budgets, *limits], shadows)
+
+
+def shadow_tenant(route: str) -> str:
+    """Who asks a route's cached answers anew; no caller can be it, for a tenant's name has no colon."""
+    return f"shadow:{route}"
+
+
+def _shadow(rule: CacheRule, zone: str) -> Scoped:
+    assert rule.semantic is not None, "asked for by the caller"
+    micro_usd, written = rule.semantic.shadow_budget
+    scope = f"tenant:{shadow_tenant(rule.route)}"
+    period = next(each for each in PERIODS if each == written)
+    return Scoped(scope, period, Budget(f"{scope}/{period}", scope, period, micro_usd, timezone=zone))
 
 
 def money_rules(document: Document, alert_webhook: str | None) -> MoneyRules:

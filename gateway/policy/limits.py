@@ -46,19 +46,22 @@ class Scoped(msgspec.Struct, frozen=True):
 
 
 class LimitTable:
-    """All limits of a policy, by scope. Immutable but for a bounded memo of answers."""
+    """All limits of a policy, by scope; `own` ones hold for the gateway's own requests. Immutable but for a memo."""
 
-    __slots__ = ("_declared", "_memo")
+    __slots__ = ("_asked_for", "_declared", "_memo")
 
-    def __init__(self, limits: Iterable[Scoped] = ()) -> None:
+    def __init__(self, limits: Iterable[Scoped] = (), own: Iterable[Scoped] = ()) -> None:
         self._declared: dict[str, _Slots] = {}
         for each in limits:
+            self._declared.setdefault(each.scope, {})[each.slot] = each.limit
+        self._asked_for = bool(self._declared)
+        for each in own:
             self._declared.setdefault(each.scope, {})[each.slot] = each.limit
         self._memo: dict[_Key, Applies] = {}
 
     def __bool__(self) -> bool:
-        """Whether any limit is declared."""
-        return bool(self._declared)
+        """Whether the policy declares a limit."""
+        return self._asked_for
 
     def applies(self, identity: Identity, route: str) -> Applies:
         """What limits `identity` on `route`: of the key first, then of its tags, its tenant, the route, everybody."""

@@ -27,6 +27,9 @@ Read = Callable[[], Iterable[tuple[Labels, float]]]
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+_SIMILARITY = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99, 1.0)
+_SCORE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
+_AGE_S = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0, 604_800.0)
 _OVERHEAD_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
 _PER_TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
 _TOKENS_PER_S = (1, 2, 5, 10, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000, 2500)
@@ -159,6 +162,29 @@ class PrometheusMetrics(Collector):
         self._estimated = _Counter(
             "farthing_usage_estimated", "Attempts whose usage is estimated, not reported.", ("target",)
         )
+        self._cache = _Counter(
+            "farthing_cache_lookups",
+            "Requests of routes that cache; exact, semantic and coalesced ones had no call of their own.",
+            ("route", "result"),
+        )
+        self._cache_reasons = _Counter(
+            "farthing_cache_reasons", "Why the cache did not answer, of requests with a reason.", ("route", "reason")
+        )
+        self._cache_similarity = _Histogram(
+            "farthing_cache_similarity", "Cosine of the best stored question, served or not.", ("route",), _SIMILARITY
+        )
+        self._cache_score = _Histogram(
+            "farthing_cache_score", "The verifier's score of the best stored question.", ("route",), _SCORE
+        )
+        self._cache_age = _Histogram(
+            "farthing_cache_age_seconds", "Age of answers when they were served again.", ("route",), _AGE_S
+        )
+        self._cache_tokens = _Counter(
+            "farthing_cache_saved_tokens", "Tokens of answers that were served again.", ("route", "class")
+        )
+        self._cache_time = _Counter(
+            "farthing_cache_saved_milliseconds", "What upstreams took for answers served again.", ("route",)
+        )
         self._attempts = _Counter("farthing_attempts", "Upstream calls by their result.", ("target", "result"))
         self._live: list[tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str, Labels, Read]] = []
         self.gauge("farthing_build_info", "The version that runs.", ("version",), lambda: [((__version__,), 1)])
@@ -185,6 +211,10 @@ class PrometheusMetrics(Collector):
         self._requests.add((*labels, record.outcome, str(record.status)))
         self._duration.observe(labels, record.duration_s)
         self._overhead.observe((record.endpoint,), record.overhead_s)
+        if record.cache != "off":
+            self._add_cache(record)
+        if record.savings is not None:
+            self._add_savings(record.route, record.savings)
         if not record.attempts:
             return
         self._add_attempts(record)
@@ -214,14 +244,27 @@ class PrometheusMetrics(Collector):
                     self._tokens.add((target, kind), count)
             if usage.source == "estimated":
                 self._estimated.add((target,))
-        if record.savings is not None:
-            self._add_savings(record.route, record.savings)
         if spent:
             self._tenant_cost.add((record.tenant,), spent)
         if record.cost_micro_usd is None:
             self._unpriced.add((record.target, record.model))
         else:
             self._request_cost.observe((record.route,), record.cost_micro_usd / MICRO)
+
+    def _add_cache(self, record: RequestRecord) -> None:
+        route, hit = record.route, record.hit
+        self._cache.add((route, record.cache))
+        if record.cache_reason is not None:
+            self._cache_reasons.add((route, record.cache_reason))
+        if record.nearest is not None:
+            self._cache_similarity.observe((route,), record.nearest[0])
+            self._cache_score.observe((route,), record.nearest[1])
+        if hit is None or record.status >= 400:
+            return
+        self._cache_age.observe((route,), hit.age_s)
+        self._cache_time.add((route,), round(hit.took_s * 1000))
+        self._cache_tokens.add((route, "input"), hit.usage.input)
+        self._cache_tokens.add((route, "output"), hit.usage.output)
 
     def _add_savings(self, route: str, savings: Savings) -> None:
         self._baseline.add((route,), savings.baseline)

@@ -56,7 +56,7 @@ def start_gateway(
         with log_path.open("w") as log:
             process = subprocess.Popen(
                 [
-                    *(command or _farthing()),
+                    *(command or farthing_command()),
                     "serve",
                     "--host",
                     "127.0.0.1",
@@ -82,7 +82,7 @@ def start_gateway(
                 process.wait()
 
 
-def _farthing() -> list[str]:
+def farthing_command() -> list[str]:
     """The command beside the running interpreter, or what suites in another environment name."""
     if named := os.environ.get("FARTHING_COMMAND_UNDER_TEST"):
         return [named]

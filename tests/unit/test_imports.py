@@ -14,10 +14,14 @@ RANK = {
     "policy": 2,
     "pricing": 2,
     "database": 2,
+    "encoder": 2,
+    "guarantee": 2,
     "access": 3,
+    "cache": 3,
     "dispatch": 3,
     "ledger": 3,
     "pool": 3,
+    "routing": 3,
     "telemetry": 3,
     "pipeline": 4,
     "http": 5,
@@ -25,6 +29,7 @@ RANK = {
     "discovery": 5,
     "welcome": 6,
     "books": 6,
+    "caching": 6,
     "gauges": 6,
     "app": 7,
     "cli": 8,
@@ -47,7 +52,10 @@ PURE = ("policy/table.py", "policy/compile.py", "dispatch/retry.py", "dispatch/v
         "dispatch/codec.py", "pool/balance.py", "pricing/book.py", "pricing/hosted.py", "pricing/live.py",
         "pricing/worst_case.py", "pricing/content.py", "pricing/savings.py", "pricing/utilisation.py", "policy/limits.py",
         "access/windows.py", "access/buckets.py", "access/authority.py", "access/keystore.py", "access/refusals.py",
-        "ledger/rows.py")  # fmt: skip
+        "ledger/rows.py", "guarantee/bounds.py", "guarantee/certify.py", "guarantee/certificate.py", "guarantee/monitor.py",
+        "guarantee/drift.py", "guarantee/sampling.py", "cache/keys.py", "cache/admission.py", "cache/controls.py",
+        "cache/wording.py", "cache/replay.py", "cache/same.py", "cache/answers.py",
+        "cache/doorkeeper.py")  # fmt: skip
 
 
 def room(module: str) -> str:

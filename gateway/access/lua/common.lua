@@ -4,6 +4,7 @@
 -- so lives in the same slot. They cannot all be declared: which leases are over is known only here.
 --
 --   epoch         random text, made once after Redis was empty; a different one tells replicas that it was flushed
+--   run           the start of the server since which all this is here, see fresh.lua
 --   leases        sorted set: request id -> millisecond at which its lease is over
 --   lease:ID      hash: b terms (JSON: w windows, k {rate, per_minute, estimate}, n slots), r micro-USD reserved,
 --                 x "1" once it was committed because it was over, a "1" if a replica brought it back after a flush
@@ -29,6 +30,17 @@ end
 -- Lua's own conversion turns large numbers into 1e+15, which HINCRBY refuses.
 local function int(number)
   return string.format('%.0f', number)
+end
+
+-- Places (from 0) of the windows whose truth the ledger must be asked first.
+local function uninitialised(windows)
+  local places = {}
+  for i, window in ipairs(windows) do
+    if redis.call('HEXISTS', P .. 'window:' .. window, 'c') == 0 then
+      places[#places + 1] = i - 1
+    end
+  end
+  return places
 end
 
 local function commit(window, amount)

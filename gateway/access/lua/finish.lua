@@ -21,16 +21,6 @@ local function in_truth(window)
   return tonumber(ARGV[8]) <= tonumber(asked[2]) - tonumber(ARGV[9])
 end
 
-local function uninitialised(windows)
-  local places = {}
-  for i, window in ipairs(windows) do
-    if redis.call('HEXISTS', P .. 'window:' .. window, 'c') == 0 then
-      places[#places + 1] = i - 1
-    end
-  end
-  return places
-end
-
 if not lease[1] then
   if ARGV[11] == '1' then
     redis.call('SET', gone, '1', 'EX', 3600)

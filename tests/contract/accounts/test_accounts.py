@@ -1,6 +1,7 @@
 """What every store of accounts promises, on the embedded one and on a real Redis."""
 
 import asyncio
+from datetime import datetime
 
 import pytest
 
@@ -45,14 +46,13 @@ def only(budget):
 
 
 async def test_400_concurrent_requests_against_a_budget_for_50_admit_exactly_50(world):
-    """Twice over: from one replica, and from all of them at once."""
-    callers = [Caller(world, await world.client(replica)) for replica in range(world.replicas)]
-    outcomes = await asyncio.gather(*[callers[n % len(callers)].reserve(f"r{n}", only(TOTAL)) for n in range(400)])
-    assert sum(isinstance(outcome, Grant) for outcome in outcomes) == 50
+    """From four replicas at once, where a store has several; their ends come at once as well."""
+    callers = [Caller(world, await world.client(replica)) for replica in range(4)]
+    outcomes = await asyncio.gather(*[callers[n % 4].reserve(f"r{n}", only(TOTAL)) for n in range(400)])
+    granted = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, Grant)]
+    assert len(granted) == 50
     assert await world.state(SHOP) == (0, 50_000)
-    for n, outcome in enumerate(outcomes):
-        if isinstance(outcome, Grant):
-            await callers[n % len(callers)].settle(f"r{n}", 1_000)
+    await asyncio.gather(*[callers[n % 4].settle(f"r{n}", 1_000) for n in granted])
     assert await world.state(SHOP) == (50_000, 0)
     assert isinstance(await callers[0].reserve("late", only(TOTAL), 1), Refusal)
 
@@ -280,6 +280,35 @@ async def test_a_new_period_begins_at_nothing_and_a_clock_that_steps_back_finds_
     assert isinstance(await caller.reserve("c", only(day)), Refusal)
     world.now += 3_600
     assert isinstance(await caller.reserve("d", only(day)), Refusal)
+
+
+BOUNDARIES = {
+    "the end of a month": ("month", "UTC", "2026-03-01T00:00Z"),
+    "the end of a leap February": ("month", "UTC", "2028-03-01T00:00Z"),
+    "the end of a year": ("month", "Europe/Berlin", "2026-12-31T23:00Z"),
+    "a week that begins on Monday": ("week", "UTC", "2026-11-23T00:00Z"),
+    "the end of a day of 23 hours": ("day", "Europe/Berlin", "2026-03-29T22:00Z"),
+    "the end of a day of 25 hours": ("day", "Europe/Berlin", "2026-10-25T23:00Z"),
+    "a midnight that is skipped": ("day", "America/Santiago", "2026-09-06T04:00Z"),
+}
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+async def test_a_period_ends_at_its_instant_and_not_before_or_twice(world, caller, boundary):
+    period, zone, instant = BOUNDARIES[boundary]
+    ends_s = datetime.fromisoformat(instant).timestamp()
+    budget = Budget(f"tenant:shop/{period}", "tenant:shop", period, 1_000, timezone=zone)
+    world.now = ends_s - 0.001
+    old = await caller.reserve("a", only(budget))
+    assert isinstance(await caller.reserve("b", only(budget), 1), Refusal)
+    world.now = ends_s
+    new = await caller.reserve("c", only(budget), 600)
+    assert new.windows == (f"tenant:shop/{period}@{int(ends_s)}",) != old.windows
+    await caller.settle("a", 1_000)  # its answer ends in the new period, its money belongs to the old one
+    assert (await caller.reserve("d", only(budget), 400)).spent[0].reserved == 1_000
+    for step_s, id_ in ((-3_600, "e"), (+7_200, "f"), (-3_600, "g")):  # the clock is set back, ahead, and right again
+        world.now += step_s
+        assert isinstance(await caller.reserve(id_, only(budget), 1), Refusal)
 
 
 async def test_a_changed_limit_holds_at_once(caller):

@@ -24,7 +24,7 @@ def server(tmp_path):
 
 @pytest.fixture
 async def world(server):
-    made = RedisWorld(server.url, "faults")
+    made = RedisWorld(server.url, "faults", deadline_s=0.25)
     yield made
     await made.close()
 
@@ -221,7 +221,7 @@ async def test_an_end_after_the_recount_commits_although_its_lease_was_lost(worl
     await world.redis.flushall()
     await answered(quick, "b", micro_usd=1)
     revived = asyncio.create_task(slow.run())
-    slow._link = type(slow._link)(server.url, time.monotonic)
+    slow._link = type(slow._link)(server.url, time.monotonic, "{faults}:", 0.25)
     slow.settle("a", 600, 0, time.time())
     await until(lambda: slow.waiting == 0, "the end never arrived")
     assert await world.state(SHOP) == (600, 2)
@@ -229,6 +229,37 @@ async def test_an_end_after_the_recount_commits_although_its_lease_was_lost(worl
     with pytest.raises(asyncio.CancelledError):
         await revived
     await slow.aclose()
+
+
+async def test_an_answer_of_the_ledger_from_before_a_flush_is_not_believed_after_it(world, server):
+    """A slow ledger: what was committed and flushed since it was asked would be lost."""
+    gate = asyncio.Event()
+    truth = world.truth
+
+    async def slow(window):
+        told = await truth(window)
+        await gate.wait()
+        return told
+
+    world.truth = slow
+    first = await world.client(0)
+    world.truth = truth
+    second = await world.client(1)
+    before = asyncio.create_task(reserve(first, "a", micro_usd=1))
+    await until(lambda: world.asked == [SHOP], "the ledger was not asked")
+    await reserve(second, "b")
+    second.settle("b", 900, 0, time.time())
+    await until(lambda: second.waiting == 0, "the end never arrived")
+    world.ledger[SHOP] = 900
+    await world.flush()
+    after = asyncio.create_task(reserve(first, "c", micro_usd=9_100))
+    for _ in range(3):
+        await first.refresh()
+    gate.set()
+    assert {type(await before), type(await after)} == {Grant, Refusal}
+    committed, reserved = await world.state(SHOP)
+    assert committed == 900
+    assert committed + reserved <= TOTAL.limit_micro_usd
 
 
 async def test_while_redis_is_empty_budgets_wait_for_the_other_replicas(world, server):
@@ -253,6 +284,43 @@ async def test_a_restarted_server_gets_its_scripts_and_counters_again(world, ser
     await answered(accounts, "c")
     await world.arrive()
     assert await world.state(SHOP) == (0, 2_000)
+
+
+async def test_counters_that_a_restarted_server_had_saved_long_ago_are_not_believed(world, server):
+    accounts = await world.client()
+    await reserve(accounts, "a")
+    await world.redis.save()
+    accounts.settle("a", 1_000, 0, time.time())
+    await reserve(accounts, "b", micro_usd=5_000)
+    accounts.settle("b", 5_000, 0, time.time())
+    await reserve(accounts, "open", micro_usd=3_000)
+    await world.arrive()
+    world.ledger[SHOP] = 6_000
+    await world.redis.aclose()  # it connects anew below
+    server.stop()
+    server.start()
+    assert await world.state(SHOP) == (0, 1_000), "the server has not kept anything: nothing is tested here"
+    assert isinstance(await answered(accounts, "c", micro_usd=1_001), Refusal)
+    assert isinstance(await answered(accounts, "d", micro_usd=1_000), Grant)
+    assert await world.state(SHOP) == (6_000, 4_000)
+
+
+async def test_scripts_that_are_lost_alone_change_nothing(world, server):
+    accounts = await world.client()
+    await reserve(accounts, "a")
+    asked = len(world.asked)
+    await world.redis.script_flush()
+    assert isinstance(await reserve(accounts, "b"), Grant)
+    assert await world.state(SHOP) == (0, 2_000)
+    assert len(world.asked) == asked
+
+
+@pytest.mark.parametrize(("policy", "warns"), [("volatile-lru", True), ("noeviction", False)])
+async def test_a_server_that_may_drop_counters_is_an_error_in_the_log(world, server, caplog, policy, warns):
+    await world.redis.config_set("maxmemory", "100mb")
+    await world.redis.config_set("maxmemory-policy", policy)
+    await (await world.client()).refresh()
+    assert (f"maxmemory-policy noeviction, not {policy}" in caplog.text) == warns
 
 
 async def test_a_cancelled_reserve_holds_nothing(world, server):

@@ -4,10 +4,13 @@ import asyncio
 
 from gateway.access.accounts import Window
 from gateway.core.limits import Budget
+from gateway.ledger.report import ask, question
 from gateway.ledger.retention import Keep, Swept, sweep
 from gateway.ledger.rows import closed
+from gateway.ledger.verify import as_text, verify
 from tests.support.ledger import ended
 from tests.support.ledger_sums import rolled_up, spend
+from tests.support.records import attempt
 
 DAY_S = 86400
 NOW_S = 20_000 * DAY_S
@@ -20,7 +23,16 @@ def fill(store, days: int, per_day: int = 10) -> None:
         started_s = NOW_S - day * DAY_S - 1.0
         window = f"all/day@{NOW_S - (day + 1) * DAY_S}"
         store.insert(
-            closed(ended(day * per_day + n, started_s=started_s, cost_micro_usd=3, windows=(window, TOTAL.id)))
+            closed(
+                ended(
+                    day * per_day + n,
+                    started_s=started_s,
+                    cost_micro_usd=3,
+                    attempts=(attempt(cost_micro_usd=3),),
+                    savings=None,
+                    windows=(window, TOTAL.id),
+                )
+            )
             for n in range(per_day)
         )
 
@@ -35,6 +47,26 @@ def test_each_table_keeps_its_days(database, store):
     assert rolled_up(database, "rollup_day", "day") == days
     assert spend(database)[TOTAL.id] == total == 120 * 10 * 3
     assert len(spend(database)) == 91
+
+
+def test_reports_say_the_same_and_the_ledger_still_adds_up(database, store, tmp_path):
+    fill(store, 120)
+    asked = question("day,tenant,route,model", "", None, None)
+    before = ask(database, asked)
+    sweep(database, NOW_S, KEEP)
+    after = ask(database, asked)
+    assert after.lines == before.lines
+    assert after.total.requests == 1200
+    found = verify(database, tmp_path / "journal")
+    assert found.sound, as_text(found)
+    assert found.rows == 300
+
+
+def test_rows_may_be_kept_longer_than_hours(database, store, tmp_path):
+    fill(store, 120)
+    assert sweep(database, NOW_S, Keep(rows_days=365, hours_days=90)) == Swept(rows=0, hours=30, windows=0)
+    found = verify(database, tmp_path / "journal")
+    assert found.sound, as_text(found)
 
 
 def test_a_second_sweep_finds_nothing(database, store):

@@ -5,12 +5,16 @@ I1  every request that reached the stub or got a 2xx has exactly one row; a row 
 I2  charged == billed, unless the row is flagged estimated: then charged >= billed; told cost == charged
 I3  every window has committed the sum of its rows, and no more than its limit; roll-ups are the sums of rows
 I4  every word of an answer was signed for its caller and its nonce
+I5  a refusal for want of money is right: what was held and what was needed pass the limit, and nothing was counted as
+    spent that no row was charged
 I6  what HTTP and [DONE] call complete is complete
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +27,10 @@ from tests.suites.crash.signing import INPUT_MICRO, OUTPUT_MICRO, whole
 
 UNSENT = frozenset({"crashed", "client_disconnect"})
 """Outcomes of rows whose request need not have reached the stub."""
+_EXHAUSTED = re.compile(
+    r"The budget (?P<budget>\S+) is exhausted: \$(?P<used>[\d.]+) of \$(?P<limit>[\d.]+) are used"
+    r"(?:, \$(?P<held>[\d.]+) of it held by requests under way)?, and this request can cost up to \$(?P<needed>[\d.]+)\."
+)
 
 
 class Billed(NamedTuple):
@@ -52,14 +60,20 @@ class Row(NamedTuple):
 
 @dataclass
 class Ledger:
-    rows: dict[str, Row]
+    """What is stored: rows, micro-USD by window, requests and micro-USD of the roll-ups."""
+
+    rows: list[Row]
     spend: dict[str, int]
     rolled_up: tuple[int, int]
+
+    @property
+    def by_id(self) -> dict[str, Row]:
+        return {row.request_id: row for row in self.rows}
 
     def committed(self) -> dict[str, int]:
         """By window, from the rows."""
         sums: dict[str, int] = defaultdict(int)
-        for row in self.rows.values():
+        for row in self.rows:
             for window in row.windows:
                 sums[window] += row.charged if row.charged is not None else row.reserved or 0
         return dict(sums)
@@ -130,15 +144,21 @@ def read_ledger(url: str) -> Ledger:
     finally:
         database.close()
     rows = [Row(*row[:7], msgspec.json.decode(row[7]), row[8]) for row in found]
-    assert len({row.request_id for row in rows}) == len(rows)
-    return Ledger({row.request_id: row for row in rows}, dict(spend), (int(rolled_up[0]), int(rolled_up[1])))
+    return Ledger(rows, dict(spend), (int(rolled_up[0]), int(rolled_up[1])))
 
 
-def audit(ledger: Ledger, bill: Mapping[str, Billed], answers: Iterable[Answer], limits: Mapping[str, int]) -> Audit:
-    """Every check. `limits` are micro-USD by budget id."""
+def audit(
+    ledger: Ledger,
+    bill: Mapping[str, Billed],
+    answers: Iterable[Answer],
+    limits: Mapping[str, int],
+    unsent: Mapping[str, int] | None = None,
+) -> Audit:
+    """Every check. `limits` are micro-USD by budget id; `unsent` is what a budget counts as spent for no row."""
     found = Audit(rows=len(ledger.rows))
     answers = list(answers)
     _answers(found, answers)
+    _refusals(found, ledger, answers, unsent or {})
     _identities(found, ledger, bill, answers)
     _charges(found, ledger, bill, answers)
     _windows(found, ledger, limits)
@@ -162,14 +182,46 @@ def _answers(found: Audit, answers: Iterable[Answer]) -> None:
             found.fail(f"I6 {answer.request_id}: the stream ended as if it were complete, without [DONE]")
 
 
+def _refusals(found: Audit, ledger: Ledger, answers: Iterable[Answer], unsent: Mapping[str, int]) -> None:
+    """Spending only grows, so what a refusal calls spent is no more than the rows say in the end."""
+    spent: dict[str, int] = defaultdict(int, unsent)
+    for window, micro in ledger.committed().items():
+        spent[window.partition("@")[0]] += micro
+    for answer in answers:
+        if answer.error != "insufficient_quota":
+            continue
+        told = _EXHAUSTED.match(answer.message or "")
+        if told is None:
+            found.fail(f"I5 {answer.request_id}: does not say which budget: {answer.message!r}")
+            continue
+        used, limit, needed, held = (_micro(told[part] or "0") for part in ("used", "limit", "needed", "held"))
+        if used + needed <= limit:
+            found.fail(f"I5 {answer.request_id}: phantom 429, {used} used and {needed} needed of {limit}")
+        if used - held > spent[told["budget"]]:
+            found.fail(
+                f"I5 {answer.request_id}: phantom 429, {used - held} of {told['budget']} called spent, "
+                f"its rows say {spent[told['budget']]}"
+            )
+
+
+def _micro(usd: str) -> int:
+    return int(Decimal(usd) * 1_000_000)
+
+
 def _identities(found: Audit, ledger: Ledger, bill: Mapping[str, Billed], answers: list[Answer]) -> None:
+    for what, ids in (("rows", [row.request_id for row in ledger.rows]), ("bills", [b.nonce for b in bill.values()])):
+        for twice, number in Counter(ids).items():
+            if number > 1:
+                found.fail(f"I1 {twice}: {number} {what} of one request")
+    by_id = ledger.by_id
     served = {answer.request_id for answer in answers if answer.status == 200}
     accepted = served | bill.keys()
     found.accepted = len(accepted)
-    for request_id in sorted(accepted - ledger.rows.keys(), key=str):
+    for request_id in sorted(accepted - by_id.keys(), key=str):
         found.fail(f"I1 {request_id}: accepted, and not in the ledger (billed: {bill.get(str(request_id))})")
     refused = {answer.request_id for answer in answers if answer.status not in (None, 200)}
-    for request_id, row in ledger.rows.items():
+    for row in ledger.rows:
+        request_id = row.request_id
         found.outcomes[row.outcome] += 1
         if request_id in accepted:
             continue
@@ -180,13 +232,14 @@ def _identities(found: Audit, ledger: Ledger, bill: Mapping[str, Billed], answer
         else:
             found.unsent += 1
     for request_id, billed in bill.items():
-        row = ledger.rows.get(request_id)
+        row = by_id.get(request_id)
         if row is not None and row.tenant != billed.tenant:
             found.fail(f"I1 {request_id}: of {billed.tenant}, booked on {row.tenant}")
 
 
 def _charges(found: Audit, ledger: Ledger, bill: Mapping[str, Billed], answers: list[Answer]) -> None:
-    for request_id, row in ledger.rows.items():
+    for row in ledger.rows:
+        request_id = row.request_id
         billed = bill[request_id].micro if request_id in bill else 0
         found.billed += billed
         if row.charged is None:
@@ -203,8 +256,9 @@ def _charges(found: Audit, ledger: Ledger, bill: Mapping[str, Billed], answers: 
         found.gap_exact += abs(gap)
         if gap:
             found.fail(f"I2 {request_id}: {row.outcome} charged {row.charged}, billed {billed}, not flagged")
+    by_id = ledger.by_id
     for answer in answers:
-        row = ledger.rows.get(answer.request_id or "")
+        row = by_id.get(answer.request_id or "")
         if row is None or answer.end != "whole" or answer.status != 200 or row.outcome == "crashed":
             continue
         if answer.told_micro != row.charged:
@@ -219,6 +273,29 @@ def _windows(found: Audit, ledger: Ledger, limits: Mapping[str, int]) -> None:
         limit = limits.get(window.partition("@")[0])
         if limit is not None and sums.get(window, 0) > limit:
             found.fail(f"I3 {window}: {sums[window]} spent of {limit}: over it")
-    charged = sum(row.charged or 0 for row in ledger.rows.values())
+    charged = sum(row.charged or 0 for row in ledger.rows)
     if ledger.rolled_up != (len(ledger.rows), charged):
         found.fail(f"I3 the roll-ups say {ledger.rolled_up}, the rows ({len(ledger.rows)}, {charged})")
+
+
+def overshot(budgets: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What is wrong with budgets at one instant: `committed + reserved <= limit`, and nothing below 0."""
+    return [
+        f"I3 {budget} at some instant: {dict(parts)}"
+        for budget, parts in budgets.items()
+        if parts["committed"] + parts["reserved"] > parts["limit"] or parts["reserved"] < 0 or parts["committed"] < 0
+    ]
+
+
+def leaked(budgets: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Micro-USD still reserved, by budget, when no request is under way and every lease is over."""
+    return {budget: parts["reserved"] for budget, parts in budgets.items() if parts["reserved"]}
+
+
+def misjudged(left: int, needed: int, answer: Answer) -> str | None:
+    """What is wrong with the answer to a request that needs so much of what the rows have left; `None` if nothing."""
+    if needed <= left and answer.status != 200:
+        return f"phantom 429: {left} micro-USD are left, {needed} needed: {answer}"
+    if needed > left and (answer.status, answer.error) != (429, "insufficient_quota"):
+        return f"overshoot: {left} micro-USD are left, {needed} needed: {answer}"
+    return None

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import redis
@@ -26,6 +28,8 @@ BACK_WITHIN_S = 15.0
 TMPFS_BYTES = 4 << 20
 LEASE_MARGIN_S = 60.0
 """`gateway.access.stage.LEASE_MARGIN_S`: a lease is over so long after the last deadline of its request."""
+LATE_TRIES = 4
+"""After so many the gateway waits four seconds for the next: it learns late that PostgreSQL is back."""
 
 
 @asynccontextmanager
@@ -38,6 +42,11 @@ async def under_load(world: World) -> AsyncIterator[None]:
             yield
         finally:
             await load.stop()
+
+
+def _ways(server: RedisServer | PostgresServer) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+    """How a server goes away and comes back."""
+    return {"frozen": (server.freeze, server.thaw), "killed": (server.stop, server.start)}
 
 
 def since(world: World, mark: int) -> list[Answer]:
@@ -71,29 +80,32 @@ def quickly_refused(world: World) -> None:
 # Redis
 
 
-async def redis_outages(world: World, server: RedisServer) -> str:
+async def redis_outages(
+    world: World, server: RedisServer, outages: Sequence[str] = ("frozen", "killed"), flushes: int = 2
+) -> str:
     """Frozen, back, killed, back empty, flushed: refused at once while it is away, the truth from the ledger after it."""
-    await asyncio.to_thread(world.gateway.start)
+    await world.up()
     async with under_load(world):
-        await served(world, 0, "a healthy start")
-        for name, away, back in (("frozen", server.freeze, server.thaw), ("killed", server.stop, server.start)):
+        await served(world, len(world.answers), "a healthy start")
+        for name in outages:
+            away, back = _ways(server)[name]
             mark = len(world.answers)
             await asyncio.to_thread(away)
             await refused(world, mark, "budgets_unavailable")
             await asyncio.to_thread(back)
             await served(world, len(world.answers), f"served after Redis was {name}")
-        for _ in range(2):
+        for _ in range(flushes):
             await asyncio.to_thread(_flush, server)
             await served(world, len(world.answers), "served after a flush", 60)
     quickly_refused(world)
     found = await world.closing()
-    agrees_with_redis(world, server)
-    return brief(world, "redis frozen, killed, flushed", found)
+    assert agrees_with_redis(world, server) == [], "reserved for ever"
+    return brief(world, f"redis {', '.join([*outages, *['flushed'] * flushes])}", found)
 
 
-async def redis_and_sigkill(world: World, server: RedisServer, points: int, total_s: int) -> str:
-    """A killed gateway leaves leases in Redis: they are over in time, committed as the ledger has charged them."""
-    await asyncio.to_thread(world.gateway.start)
+async def redis_and_sigkill(world: World, server: RedisServer, points: int) -> str:
+    """A killed gateway leaves leases in Redis: its next start ends those of its rows, at what the rows are charged."""
+    await world.up()
     load = world.load()
     with world.watched():
         load.start(CALLERS)
@@ -101,15 +113,61 @@ async def redis_and_sigkill(world: World, server: RedisServer, points: int, tota
             await served(world, len(world.answers), "served after a restart")
             await asyncio.sleep(world.rng.uniform(0.0, 0.3))
             await asyncio.to_thread(world.gateway.kill)
-            await asyncio.to_thread(world.gateway.start)
+            await world.up()
         await load.stop()
     await asyncio.to_thread(world.settled)
-    lease_s = total_s + LEASE_MARGIN_S + 10
-    await asyncio.to_thread(poll, lambda: not any(reserved_in(server).values()), "leases are over", lease_s)
-    found = await world.closing()
+    unsent = agrees_with_redis(world, server)
+    found = await asyncio.to_thread(world.audited, _over(unsent))
     assert found.outcomes["crashed"] > 0
-    agrees_with_redis(world, server)
-    return brief(world, f"sigkill x{points} on redis", found, f"crashed {found.outcomes['crashed']}")
+    return brief(world, f"sigkill x{points} on redis", found, f"crashed {found.outcomes['crashed']}", _held(unsent))
+
+
+async def redis_and_a_dead_replica(world: World, server: RedisServer, total_s: int) -> str:
+    """One of two is killed and stays away: its leases are over in time. When it comes back, they are what rows say."""
+    alive, dead = world.gateways
+    for gateway in world.gateways:
+        await asyncio.to_thread(gateway.start)
+    async with under_load(world):
+        await served(world, 0, "a healthy start", 60)
+        await asyncio.to_thread(dead.kill)
+        await served(world, len(world.answers), "served by the other one")
+    await asyncio.to_thread(
+        poll, lambda: alive.metrics("farthing_in_flight") == {"": 0.0}, "requests end", BACK_WITHIN_S
+    )
+    held = sum(reserved_in(server).values())
+    assert held > 0, "no request was under way at the kill"
+    lease_s = total_s + LEASE_MARGIN_S + BACK_WITHIN_S
+    await asyncio.to_thread(poll, lambda: not any(reserved_in(server).values()), "leases are over", lease_s)
+    await asyncio.to_thread(dead.start)
+    await asyncio.to_thread(world.settled)
+    unsent = agrees_with_redis(world, server)
+    found = await asyncio.to_thread(world.audited, _over(unsent))
+    return brief(
+        world, "one of two replicas dead", found, f"{held} micro-USD held until leases were over", _held(unsent)
+    )
+
+
+async def redis_flushed_without_postgres(world: World, server: RedisServer, postgres: PostgresServer) -> str:
+    """Flushed while rows wait in the journal: nothing is granted until the ledger can tell what they have cost."""
+    await world.up()
+    async with under_load(world):
+        await served(world, 0, "a healthy start")
+        await asyncio.to_thread(postgres.stop)
+        await served(world, len(world.answers), "served without PostgreSQL", 60)
+        mark = len(world.answers)
+        await asyncio.to_thread(_flush, server)
+        await refused(world, mark, "budgets_unavailable")
+        await asyncio.to_thread(
+            poll,
+            lambda: (world.gateway.metrics("farthing_ledger_store_errors_total") or {}).get("", 0) >= LATE_TRIES,
+            "the store is tried in vain",
+            BACK_WITHIN_S,
+        )
+        await asyncio.to_thread(postgres.start)
+        await served(world, len(world.answers), "served with both back", 60)
+    found = await world.closing()
+    assert agrees_with_redis(world, server) == [], "reserved for ever"
+    return brief(world, "redis flushed without postgres", found)
 
 
 def _flush(server: RedisServer) -> None:
@@ -117,14 +175,59 @@ def _flush(server: RedisServer) -> None:
         connection.flushall()
 
 
-def agrees_with_redis(world: World, server: RedisServer) -> None:
-    """Every window in Redis holds what the rows say, and no reservation."""
-    committed = read_ledger(world.gateway.database_url).committed()
-    assert not any(reserved_in(server).values()), f"reserved for ever: {reserved_in(server)}"
-    states = _windows(server, "c")
+class Lease(NamedTuple):
+    """What Redis holds of a request that has not ended there."""
+
+    windows: list[str]
+    micro: int
+    over: bool
+
+
+def agrees_with_redis(world: World, server: RedisServer) -> list[Lease]:
+    """Every window in Redis holds what its rows say, beside the leases that are answered.
+
+    Those are of requests that were killed between their reservation and the journal. They have no row and cost nothing;
+    Redis cannot know that, and commits them once they are over.
+    """
+    ledger = read_ledger(world.gateway.database_url)
+    leases = _leases(server)
+    assert not leases.keys() & ledger.by_id.keys(), "a lease outlived the row of its request"
+    committed, states, reserved = ledger.committed(), _windows(server, "c"), reserved_in(server)
     assert states
     for window, spent in states.items():
-        assert spent == committed.get(window, 0), f"{window}: Redis says {spent}, the rows {committed.get(window)}"
+        mine = [lease for lease in leases.values() if window in lease.windows]
+        over = sum(lease.micro for lease in mine if lease.over)
+        held = sum(lease.micro for lease in mine if not lease.over)
+        assert spent == committed.get(window, 0) + over, (
+            f"{window}: Redis says {spent}, its rows {committed.get(window)} and {over} over"
+        )
+        assert reserved.get(window, 0) == held, f"{window}: {reserved[window]} reserved, {held} by leases"
+    return list(leases.values())
+
+
+def _held(unsent: list[Lease]) -> str:
+    return f"{len(unsent)} leases of requests that died unsent ({sum(lease.micro for lease in unsent)} micro-USD)"
+
+
+def _over(unsent: list[Lease]) -> dict[str, int]:
+    """Micro-USD by budget that Redis counts as spent for them."""
+    found: dict[str, int] = {}
+    for lease in unsent:
+        for window in lease.windows if lease.over else ():
+            budget = window.partition("@")[0]
+            found[budget] = found.get(budget, 0) + lease.micro
+    return found
+
+
+def _leases(server: RedisServer) -> dict[str, Lease]:
+    """By request id."""
+    found = {}
+    with redis.Redis.from_url(server.url, socket_timeout=5, decode_responses=True) as connection:
+        for key in connection.scan_iter("*lease:*"):
+            terms, micro, over = connection.hmget(key, "b", "r", "x")
+            if terms is not None:
+                found[key.partition("lease:")[2]] = Lease(json.loads(terms)["w"], int(micro), over is not None)
+    return found
 
 
 def reserved_in(server: RedisServer) -> dict[str, int]:
@@ -141,25 +244,26 @@ def _windows(server: RedisServer, field: str) -> dict[str, int]:
 # PostgreSQL
 
 
-async def postgres_outages(world: World, server: PostgresServer) -> str:
+async def postgres_outages(world: World, server: PostgresServer, outages: Sequence[str] = ("frozen", "killed")) -> str:
     """Frozen and killed: requests go on, their rows wait in the journal and are stored once it is back."""
-    await asyncio.to_thread(world.gateway.start)
+    await world.up()
+    begun = len(world.answers)
     async with under_load(world):
-        await served(world, 0, "a healthy start")
-        for name, away, back in (("frozen", server.freeze, server.thaw), ("killed", server.stop, server.start)):
+        await served(world, begun, "a healthy start")
+        for name in outages:
+            away, back = _ways(server)[name]
             await asyncio.to_thread(away)
-            mark = len(world.answers)
-            await served(world, mark, f"served while PostgreSQL is {name}", 100)
+            await served(world, len(world.answers), f"served while PostgreSQL is {name}", 100)
             await asyncio.to_thread(back)
             await served(world, len(world.answers), "served with PostgreSQL back")
-    assert not [answer for answer in world.answers if answer.status in (500, 503)]
+    assert not [answer for answer in since(world, begun) if answer.status in (500, 503)]
     found = await world.closing()
-    return brief(world, "postgres frozen, killed", found)
+    return brief(world, f"postgres {', '.join(outages)}", found)
 
 
 async def postgres_and_sigkill(world: World, server: PostgresServer) -> str:
     """Killed while PostgreSQL is away: the journal alone knows, and tells once both are back."""
-    await asyncio.to_thread(world.gateway.start)
+    await world.up()
     load = world.load()
     load.start(CALLERS)
     await served(world, 0, "a healthy start")
@@ -167,7 +271,7 @@ async def postgres_and_sigkill(world: World, server: PostgresServer) -> str:
     await served(world, len(world.answers), "served without PostgreSQL", 60)
     await asyncio.to_thread(world.gateway.kill)
     await asyncio.to_thread(server.start)
-    await asyncio.to_thread(world.gateway.start)
+    await world.up()
     await served(world, len(world.answers), "served again")
     await load.stop()
     found = await world.closing()
@@ -214,14 +318,14 @@ class Ballast:
         self._path.unlink()
 
 
-async def journal_disk_full(world: World, ballast: Ballast) -> str:
+async def journal_disk_full(world: World, ballast: Ballast, *, restart: bool = True) -> str:
     """New requests are refused, those under way end whole and keep their rows, and all goes on once there is room."""
-    await asyncio.to_thread(world.gateway.start)
+    await world.up()
     open_streams: list[asyncio.Task[Answer]] = []
     async with under_load(world):
         await served(world, 0, "a healthy start")
         open_streams = [asyncio.create_task(_long_stream(world)) for _ in range(10)]
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.3)
         mark = len(world.answers)
         await asyncio.to_thread(ballast.fill, 16 << 10)
         await refused(world, mark, "ledger_unavailable")
@@ -232,16 +336,18 @@ async def journal_disk_full(world: World, ballast: Ballast) -> str:
         await asyncio.to_thread(ballast.remove)
         await served(world, len(world.answers), "served once there is room")
     assert [answer.end for answer in answers] == ["whole"] * len(answers)
+    assert "requests are refused" in world.gateway.log
+    assert "takes requests again" in world.gateway.log
     found = await world.closing()
     await asyncio.to_thread(world.gateway.kill)  # nothing is owed to the disk
-    await asyncio.to_thread(world.gateway.start)
+    await world.up()
     await asyncio.to_thread(world.audited)
     return brief(world, "journal's disk full", found)
 
 
 async def database_disk_full(world: World, ballast: Ballast) -> str:
     """Rows wait in the journal until the database has room."""
-    await asyncio.to_thread(world.gateway.start)
+    await world.up()
     async with under_load(world):
         await served(world, 0, "a healthy start")
         await asyncio.to_thread(ballast.fill, 0)
@@ -266,6 +372,6 @@ async def database_disk_full(world: World, ballast: Ballast) -> str:
 async def _long_stream(world: World) -> Answer:
     caller = Caller(world.gateway.port, world.keys["dock"])
     try:
-        return await caller.ask(Wish(Ask("dock", world.nonce(), 40, 20, 100), stream=True, max_tokens=40))
+        return await caller.ask(Wish(Ask("dock", world.nonce(), 30, 20, 100), stream=True, max_tokens=40))
     finally:
         await caller.close()

@@ -32,10 +32,19 @@ async def test_redis_frozen_killed_or_flushed_neither_loses_nor_doubles_a_cent(w
     say(await dependencies.redis_outages(world({"FARTHING_REDIS": redis_server.url}), redis_server))
 
 
-async def test_leases_of_a_killed_gateway_are_over_in_time(world, redis_server, say, request):
+async def test_redis_flushed_without_the_ledger_forgets_no_spending(world, redis_server, postgres, database, say):
+    here = world({"FARTHING_REDIS": redis_server.url, "FARTHING_DATABASE": database})
+    say(await dependencies.redis_flushed_without_postgres(here, redis_server, postgres))
+
+
+async def test_a_killed_gateway_ends_the_leases_of_its_rows_at_its_next_start(world, redis_server, say, request):
     points = max(2, request.config.getoption("--points") // 10)
-    killed = world({"FARTHING_REDIS": redis_server.url}, total_s=TOTAL_S)
-    say(await dependencies.redis_and_sigkill(killed, redis_server, points, TOTAL_S))
+    say(await dependencies.redis_and_sigkill(world({"FARTHING_REDIS": redis_server.url}), redis_server, points))
+
+
+async def test_the_leases_of_a_replica_that_stays_dead_are_over_in_time(world, redis_server, database, say):
+    env = {"FARTHING_REDIS": redis_server.url, "FARTHING_DATABASE": database, "FARTHING_REPLICAS": "2"}
+    say(await dependencies.redis_and_a_dead_replica(world(env, total_s=TOTAL_S, replicas=2), redis_server, TOTAL_S))
 
 
 async def test_postgres_frozen_or_killed_delays_rows_and_loses_none(world, postgres, database, say):

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Self
 
 from gateway.database import open_database
-from tests.suites.crash.books import Audit, Ledger, audit, read_bill, read_ledger
+from gateway.ledger.verify import verify
+from tests.suites.crash.books import Audit, Ledger, audit, leaked, misjudged, overshot, read_bill, read_ledger
 from tests.suites.crash.load import Answer, Caller, Load, Wish, as_json, mixed
 from tests.suites.crash.processes import GatewayProcess, StubProcess, bill_lines, poll
 from tests.suites.crash.signing import INPUT_MICRO, OUTPUT_MICRO, Ask
@@ -70,10 +71,9 @@ class Overshoot(threading.Thread):
     def run(self) -> None:
         while not self._over.wait(SAMPLE_S):
             for gateway in self._gateways:
-                for budget, parts in (gateway.budgets() or {}).items():
-                    self.looks += 1
-                    if parts["committed"] + parts["reserved"] > parts["limit"] or parts["reserved"] < 0:
-                        self.wrong.append(f"I3 {budget} at some instant: {parts}")
+                budgets = gateway.budgets() or {}
+                self.looks += len(budgets)
+                self.wrong += overshot(budgets)
 
     def stop(self) -> None:
         self._over.set()
@@ -138,6 +138,11 @@ class World:
     def nonce(self) -> str:
         return f"{self.rng.getrandbits(64):016x}"
 
+    async def up(self) -> None:
+        """Starts the gateway unless it runs."""
+        if not self.gateway.running:
+            await asyncio.to_thread(self.gateway.start)
+
     # What is asked when the dust has settled.
 
     def settled(self, limit_s: float = 20.0) -> None:
@@ -166,14 +171,18 @@ class World:
             database.close()
         return set(ids) - found
 
-    def audited(self) -> Audit:
-        """The audit, and what `farthing ledger verify` says to it. Raises with all that is wrong."""
+    def audited(self, unsent: Mapping[str, int] | None = None) -> Audit:
+        """The audit, and what `farthing ledger verify` checks. Raises with all that is wrong."""
         ledger = read_ledger(self.gateway.database_url)
-        found = audit(ledger, read_bill(self.stub.bill), self.answers, LIMITS)
-        for gateway in self.gateways:  # each has a journal of its own
-            verified = gateway.farthing("ledger", "verify", "--json")
-            if verified.returncode != 0 or not json.loads(verified.stdout)["sound"]:
-                found.fail(f"farthing ledger verify: {verified.stdout[-1500:]} {verified.stderr[-500:]}")
+        found = audit(ledger, read_bill(self.stub.bill), self.answers, LIMITS, unsent)
+        database = open_database(self.gateway.database_url, timeout_s=30)
+        try:
+            for gateway in self.gateways:  # each has a journal of its own
+                for check in verify(database, gateway.data / "journal").checks:
+                    if check.wrong:
+                        found.fail(f"farthing ledger verify: not so: {check.says}: {check.wrong}, {check.examples}")
+        finally:
+            database.close()
         found.raise_if_wrong()
         return found
 
@@ -182,9 +191,7 @@ class World:
 
         def free() -> bool:
             seen = [gateway.budgets() for gateway in self.gateways]
-            return all(
-                budgets is not None and not any(parts["reserved"] for parts in budgets.values()) for budgets in seen
-            )
+            return all(budgets is not None and not leaked(budgets) for budgets in seen)
 
         poll(free, "reservations are given back", limit_s)
 
@@ -205,20 +212,16 @@ class World:
                 assert least > left, f"phantom 429 of {tenant}: {left} micro-USD are left, {least} are needed"
                 continue
             assert probe.status == 200, probe
-            reserved = ledger.rows[probe.request_id or ""].reserved
+            reserved = ledger.by_id[probe.request_id or ""].reserved
             assert reserved is not None
             base = base or reserved
             most = 1 + (left - reserved) // OUTPUT_MICRO
             if most < 1:
                 continue
-            over = await self.one(tenant, words=1, max_tokens=most + 1)
-            assert (over.status, over.error) == (429, "insufficient_quota"), (
-                f"overshoot of {tenant}: {left} left, {over}"
-            )
-            fits = await self.one(tenant, words=1, max_tokens=most)
-            assert fits.status == 200, (
-                f"phantom 429 of {tenant}: {left} left, {reserved} and {most} tokens refused: {fits}"
-            )
+            for tokens in (most + 1, most):
+                answer = await self.one(tenant, words=1, max_tokens=tokens)
+                needed = reserved + (tokens - 1) * OUTPUT_MICRO
+                assert (wrong := misjudged(left, needed, answer)) is None, f"{tenant}: {wrong}"
             await asyncio.to_thread(self.settled)
 
     async def closing(self, lease_s: float = 20.0) -> Audit:

@@ -32,8 +32,13 @@ def test_lines_of_one_model_and_day_are_one():
 def test_models_of_one_side_are_named():
     found = pair({(DAY, "ours"): Side(10, 1)}, [Billed(DAY, "theirs", 10, 1)])
     text = as_table(found)
-    assert "only in the ledger: ours\n" in text
+    assert "only in the ledger: ours (not billed by it? leave them out with --where target=NAME)\n" in text
     assert "only in the invoice: theirs\n" in text
+    assert "no request in these days" not in text
+
+
+def test_a_ledger_without_a_request_in_these_days_says_so():
+    assert "the ledger has no request in these days; fix: " in as_table(pair({}, [Billed(DAY, "theirs", 10, 1)]))
 
 
 def test_how_far_totals_are_apart_is_a_share_of_the_invoice():

@@ -113,10 +113,36 @@ def test_a_limit_that_is_no_percentage_is_refused(farthing, share, capsys):
     assert "is no percentage; fix: 1% or 0.5%" in capsys.readouterr().err
 
 
-def test_an_invoice_that_cannot_be_read_is_named(farthing, fill, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file or directory; fix: --invoice FILE"),
+        (b"\xff\xfe\0\1", "not text in UTF-8; fix: the export as CSV or JSON"),
+        (b"day,amount\n", "not an invoice: its columns are day, amount; fix: .*\n  OpenAI usage export"),
+    ],
+)
+def test_an_invoice_that_cannot_be_read_is_named_with_the_fix(farthing, fill, tmp_path, content, says):
     fill()
-    with pytest.raises(BadRequest, match=r"gone\.csv"):
-        farthing("reconcile", "--invoice", f"{tmp_path}/gone.csv")
+    file = tmp_path / "november.csv"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(BadRequest, match=rf"november\.csv: {says}"):
+        farthing("reconcile", "--invoice", str(file))
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
+def test_a_report_that_cannot_be_written_is_refused_naming_the_file(farthing, fill, tmp_path, form):
+    fill(ended("2026-11-01", 5))
+    with pytest.raises(BadRequest, match=r"gone/report: No such file or directory.*; fix: --output FILE"):
+        farthing("report", "--format", form, "--output", f"{tmp_path}/gone/report")
+
+
+def test_an_empty_report_takes_the_place_of_an_older_file(farthing, fill, tmp_path):
+    fill()
+    file = tmp_path / "report.txt"
+    file.write_text("of yesterday")
+    assert farthing("report", "--output", str(file)) == 0
+    assert "is empty" in file.read_text()
 
 
 def test_help_of_every_action_can_be_shown(farthing, capsys):

@@ -1,0 +1,269 @@
+"""Rules that forbid serving one question's answer for another, each by name; a pair that passes is still unproven.
+
+`veto` gives the first hard rule that forbids the pair. `traits` gives what is suspicious without being proof, as
+numbers for the score. Both are pure, symmetric in the two texts, and take well under a millisecond.
+"""
+
+from collections import Counter
+
+from gateway.cache.verify.lexicon import ANTONYMS, OPERATIONS, SYNONYMS, WORDS
+from gateway.cache.verify.reading import Reading, read
+
+GUARDS = (
+    "number", "identifier", "unit", "date", "negation", "antonym", "entity", "order", "voice", "operation", "question",
+    "scope", "symbol",
+)  # fmt: skip
+"""Every name that `veto` gives, in the order of asking."""
+
+TRAITS = ("one_sided_number", "one_sided_name", "slot", "extra", "reordered", "flips", "voice", "uncovered")
+"""The names of what `traits` gives."""
+
+_DIRECTED = frozenset(
+    [
+        "by",
+        "from",
+        "to",
+        "into",
+        "than",
+        "before",
+        "after",
+        "instead",
+        "without",
+        "since",
+        "until",
+        "for",
+        "over",
+        "under",
+        "against",
+    ]
+)
+_ARTICLES = frozenset(["a", "an", "the", "my", "your", "his", "her", "its", "our", "their", "of"])
+_COMPARED = frozenset(["than"])
+_BE = frozenset(["is", "are", "was", "were", "be", "been", "being", "get", "got", "gets"])
+_WH = {"why": "why", "when": "when", "where": "where", "who": "who", "whom": "who"}
+_SCOPES = (
+    frozenset({"all", "every"}), frozenset({"some"}), frozenset({"only"}), frozenset({"both", "simultaneously"}),
+    frozenset({"or"}), frozenset({"former", "formerly", "ex"}), frozenset({"still"}),
+)  # fmt: skip
+
+
+def veto(stored: str, asked: str) -> str | None:
+    """The name of the guard that forbids the pair (one of `GUARDS`), else `None`."""
+    a, b = read(stored), read(asked)
+    if a.words == b.words:
+        return None
+    for name, forbids in _RULES:
+        if forbids(a, b):
+            return name
+    return None
+
+
+def traits(stored: str, asked: str) -> tuple[float, ...]:
+    """One number for each of `TRAITS`; all 0 for equal texts."""
+    a, b = read(stored), read(asked)
+    only_a, only_b = _differences(a, b)
+    union = len(a.content | b.content) or 1
+    return (
+        float(len(a.numbers) != len(b.numbers)),
+        float(bool(a.names ^ b.names)),
+        float(len(only_a) == len(only_b) > 0 and _same_frame(a, b)),
+        float((not only_a) != (not only_b)),
+        float(not only_a and not only_b and a.stems != b.stems),
+        float(flips(a, b) > 0),
+        float(_voices(a, b) > 0),
+        (len(only_a) + len(only_b)) / union,
+    )
+
+
+def flips(a: Reading, b: Reading) -> int:
+    """How often the polarity turns between the two: opposite words, and a negation on one side alone."""
+    return _opposed(a, b) + (a.negations - b.negations) % 2
+
+
+def _opposed(a: Reading, b: Reading) -> int:
+    only_a, only_b = set(a.words) - set(b.words), set(b.words) - set(a.words)
+    count, taken = 0, set[str]()
+    for word in only_a:
+        against = (ANTONYMS.get(word, frozenset()) & only_b) - taken
+        if against and word not in WORDS.weak:
+            strong = sorted(w for w in against if w not in WORDS.weak)
+            if strong:
+                count += 1
+                taken.add(strong[0])
+    return count
+
+
+def _differences(a: Reading, b: Reading) -> tuple[set[str], set[str]]:
+    """Content stems that only one side has and that no synonym or misspelling on the other side accounts for."""
+    only_a, only_b = set(a.content - b.content), set(b.content - a.content)
+    words = {s: w for r in (a, b) for s, w in zip(r.stems, r.words, strict=True)}
+    for x in list(only_a):
+        for y in list(only_b):
+            if _alike(words[x], words[y], x, y):
+                only_a.discard(x)
+                only_b.discard(y)
+                break
+    return only_a, only_b
+
+
+def _alike(word: str, other: str, stem: str, other_stem: str) -> bool:
+    if other in SYNONYMS.get(word, ()) or other_stem in SYNONYMS.get(stem, ()):
+        return True
+    if min(len(word), len(other)) >= 5 and word[0] == other[0] and abs(len(word) - len(other)) <= 1:
+        return word not in ANTONYMS.get(other, ()) and _one_edit(word, other)
+    return False
+
+
+def _one_edit(a: str, b: str) -> bool:
+    """Whether one letter was added, dropped, changed, or exchanged with its neighbour."""
+    if len(a) > len(b):
+        a, b = b, a
+    i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
+    if len(a) < len(b):
+        return a[i:] == b[i + 1 :]
+    return a[i + 1 :] == b[i + 1 :] or (a[i : i + 2] == b[i : i + 2][::-1] and a[i + 2 :] == b[i + 2 :])
+
+
+def _same_frame(a: Reading, b: Reading) -> bool:
+    """Whether the two are one sentence with one run of words exchanged."""
+    if abs(len(a.stems) - len(b.stems)) > 2:
+        return False
+    start = 0
+    while start < min(len(a.stems), len(b.stems)) and a.stems[start] == b.stems[start]:
+        start += 1
+    end = 0
+    while end < min(len(a.stems), len(b.stems)) - start and a.stems[-1 - end] == b.stems[-1 - end]:
+        end += 1
+    return max(len(a.stems), len(b.stems)) - start - end <= 3 and start + end >= 2
+
+
+def _numbers(a: Reading, b: Reading) -> bool:
+    left, right = Counter(a.numbers), Counter(b.numbers)
+    return bool(left - right) and bool(right - left)
+
+
+def _identifiers(a: Reading, b: Reading) -> bool:
+    return bool(a.identifiers - b.identifiers) and bool(b.identifiers - a.identifiers)
+
+
+def _units(a: Reading, b: Reading) -> bool:
+    if (
+        a.measured
+        and b.measured
+        and a.measured != b.measured
+        and {n for n, _ in a.measured} == {n for n, _ in b.measured}
+    ):
+        return True
+    return bool(a.units - b.units) and bool(b.units - a.units)
+
+
+def _dates(a: Reading, b: Reading) -> bool:
+    return bool(a.dates - b.dates) and bool(b.dates - a.dates)
+
+
+def _negation(a: Reading, b: Reading) -> bool:
+    return (a.negations - b.negations) % 2 == 1 and _opposed(a, b) % 2 == 0
+
+
+def _antonym(a: Reading, b: Reading) -> bool:
+    return _opposed(a, b) % 2 == 1 and (a.negations - b.negations) % 2 == 0 and not _exchanged(a, b, _COMPARED)
+
+
+def _entities(a: Reading, b: Reading) -> bool:
+    left = a.names - set(b.words) - {w.removesuffix("'s") for w in b.words} - b.names
+    right = b.names - set(a.words) - {w.removesuffix("'s") for w in a.words} - a.names
+    return bool(left) and bool(right) and not any(_alike(x, y, x, y) for x in left for y in right)
+
+
+def _order(a: Reading, b: Reading) -> bool:
+    return _exchanged(a, b, _DIRECTED) and not _opposed(a, b) and WORDS.symmetric.isdisjoint(a.words + b.words)
+
+
+def _exchanged(a: Reading, b: Reading, directed: frozenset[str]) -> bool:
+    """Whether a preposition of direction has, on one side, what stands elsewhere on the other side."""
+    left, right = _bound(a, directed), _bound(b, directed)
+    return any(
+        left[p] != right[p]
+        and left[p] in b.stems
+        and right[p] in a.stems
+        and left[p] in a.content
+        and right[p] in b.content
+        for p in left.keys() & right.keys()
+    )
+
+
+def _bound(r: Reading, directed: frozenset[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    repeated = set()
+    for i, word in enumerate(r.words):
+        if word in directed:
+            if word in found:
+                repeated.add(word)
+            following = (r.stems[j] for j in range(i + 1, len(r.words)) if r.words[j] not in _ARTICLES)
+            found[word] = next(following, "")
+    return {p: s for p, s in found.items() if p not in repeated}
+
+
+def _voice(a: Reading, b: Reading) -> bool:
+    return _voices(a, b) < 0
+
+
+def _voices(a: Reading, b: Reading) -> int:
+    """1 where one side is the other in the passive voice, -1 where it is but with the roles exchanged, else 0."""
+    if ("by" in a.words) == ("by" in b.words):
+        return 0
+    passive, active = (a, b) if "by" in a.words else (b, a)
+    at = passive.words.index("by")
+    if at < 2 or _BE.isdisjoint(passive.words[:at]):
+        return 0
+    doer = next(
+        (s for s, w in zip(passive.stems[at + 1 :], passive.words[at + 1 :], strict=True) if w not in _ARTICLES), ""
+    )
+    verb = passive.words[at - 1][:3]
+    done_to = next((s for s in passive.stems[:at] if s in active.content and s in passive.content and s != doer), "")
+    if doer not in active.content or not done_to or not any(w.startswith(verb) for w in active.words):
+        return 0
+    return 1 if active.stems.index(doer) < active.stems.index(done_to) else -1
+
+
+def _operations(a: Reading, b: Reading) -> bool:
+    """Whether the same numbers are put into different sums."""
+    if not a.numbers or a.numbers != b.numbers:
+        return False
+    left, right = ({OPERATIONS[w] for w in r.words if w in OPERATIONS} for r in (a, b))
+    return left != right
+
+
+def _questions(a: Reading, b: Reading) -> bool:
+    """Whether both begin with a question word of place, time, person or reason, and not with the same."""
+    left, right = _WH.get(a.words[0] if a.words else ""), _WH.get(b.words[0] if b.words else "")
+    return left is not None and right is not None and left != right
+
+
+def _scope(a: Reading, b: Reading) -> bool:
+    """Whether one sentence has a quantifier exchanged for another: all for some, or for both."""
+    if a.content != b.content and not _same_frame(a, b):
+        return False
+    left, right = set(a.words) - set(b.words), set(b.words) - set(a.words)
+    return any(left & s for s in _SCOPES) and any(right & s for s in _SCOPES if not left & s)
+
+
+def _symbols(a: Reading, b: Reading) -> bool:
+    return a.symbols != b.symbols
+
+
+_RULES = (
+    ("number", _numbers),
+    ("identifier", _identifiers),
+    ("unit", _units),
+    ("date", _dates),
+    ("negation", _negation),
+    ("antonym", _antonym),
+    ("entity", _entities),
+    ("order", _order),
+    ("voice", _voice),
+    ("operation", _operations),
+    ("question", _questions),
+    ("scope", _scope),
+    ("symbol", _symbols),
+)
