@@ -14,9 +14,10 @@ from gateway.access.accounts import Spent, Window
 from gateway.access.embedded import EmbeddedAccounts
 from gateway.access.keyring import Keyring
 from gateway.access.keys_database import KeyStore, ensure_owner
+from gateway.access.owner import next_owner
 from gateway.access.redis import RedisAccounts
 from gateway.core.clock import Clock
-from gateway.core.exchange import Admission, Exchange, RequestRecord
+from gateway.core.exchange import Exchange, RequestRecord
 from gateway.database import Database, DatabaseError, open_database
 from gateway.ledger.journal import Journal
 from gateway.ledger.retention import Keep, sweep
@@ -32,8 +33,6 @@ DRAIN_S = 10.0
 """How long the end of the process waits for rows to be stored; what is left is replayed at the next start."""
 CATCH_UP_S = 1.0
 """How long a question about spent money waits for the rows that it must count."""
-LEASES_OVER_S = 3600.0
-"""Leases of requests that began longer ago are over."""
 SWEEP_S = 1.0
 RETENTION_S = 3600.0
 
@@ -73,6 +72,7 @@ class Books:
         self.keyring.refresh()
         settings.journal_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.writer = LedgerWriter(Journal(settings.journal_dir), self.store, clock)
+        self._owner = next_owner(settings.journal_dir, clock.wall())
         self._keep = Keep(rows_days=settings.retention_days)
         self.accounts: EmbeddedAccounts | RedisAccounts
         if settings.redis:
@@ -81,34 +81,29 @@ class Books:
                 self._committed,
                 replicas=settings.replicas,
                 degraded_share=settings.budgets_degraded,
+                owner=self._owner,
             )
         else:
             self.accounts = EmbeddedAccounts(self._committed)
         self._replay()
 
     def _replay(self) -> None:
-        """What earlier processes left; their leases are ended as well, at what is charged."""
+        """What earlier processes left."""
         try:
-            replayed = self.writer.replay(
-                lambda rows: log.info("replaying the journal: %d rows", rows), self._settle_left
-            )
+            replayed = self.writer.replay(lambda rows: log.info("replaying the journal: %d rows", rows))
         except DatabaseError as exc:
             log.error("the journal is replayed later: %s", exc.message)  # noqa: TRY400 - the message says it all
         else:
             if replayed:
                 log.info("replayed %d requests from the journal", replayed)
 
-    def _settle_left(self, end: Admission | RequestRecord) -> None:
-        if end.started_s > self._wall() - LEASES_OVER_S:
-            self._settle(end)
-
-    def _settle(self, end: Admission | RequestRecord) -> None:
-        """The budgets' side of a row; an unknown price, or a crash, commits what was reserved."""
-        charged, usage = (end.cost_micro_usd, end.usage) if isinstance(end, RequestRecord) else (None, None)
+    def _settle(self, record: RequestRecord) -> None:
+        """The budgets' side of a row; an unknown price commits what was reserved."""
+        charged, usage = record.cost_micro_usd, record.usage
         if charged is None:
-            charged = end.reserved_micro_usd or 0
+            charged = record.reserved_micro_usd or 0
         tokens = usage.input + usage.output if usage is not None else 0
-        self.accounts.settle(end.request_id, charged, tokens, self._wall())
+        self.accounts.settle(record.request_id, charged, tokens, self._wall())
 
     async def _committed(self, window: Window) -> int:
         """What `window` has committed, by every request of this process that has ended; raises `DatabaseError`.
@@ -148,8 +143,18 @@ class Books:
     def jobs(self) -> list[Coroutine[Any, Any, None]]:
         """What runs beside the requests until the end."""
         accounts = self.accounts
-        own = accounts.run() if isinstance(accounts, RedisAccounts) else _sweep(accounts, self._wall)
-        return [self.keyring.run(), own, self._forget_old_rows()]
+        if isinstance(accounts, RedisAccounts):
+            own = [accounts.run(), self._disown(accounts)]
+        else:
+            own = [_sweep(accounts, self._wall)]
+        return [self.keyring.run(), *own, self._forget_old_rows()]
+
+    async def _disown(self, accounts: RedisAccounts) -> None:
+        """Leases that earlier processes left are ended once the ledger has all that their journal knows."""
+        while True:
+            if self.writer.has_stored(0):
+                return accounts.disown(self._owner, self.store.charged)
+            await asyncio.sleep(SWEEP_S)
 
     async def _forget_old_rows(self) -> None:
         while True:

@@ -11,11 +11,14 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import islice
+from typing import Any
 
 from gateway.access.accounts import Grant, Refusal, Spent, Unavailable, Window
 from gateway.access.embedded import FORGET_EXPIRED_S, EmbeddedAccounts
+from gateway.access.owner import Owner, new_owner
+from gateway.access.redis_left import Left, Rows
 from gateway.access.redis_link import Away, Link
 from gateway.access.redis_seen import Seen
 from gateway.access.redis_wire import (
@@ -57,6 +60,7 @@ class RedisAccounts:
     `ledger_lag_s`. After a flush, requests with budgets are `Unavailable` for `cold_grace_s`, so that all replicas
     bring their open leases back before one is granted. Redis is away once it was silent for `deadline_s`. All keys
     begin with `{prefix}:`. The server must not evict (`maxmemory-policy noeviction`): an error is logged if it may.
+    `owner` has the leases; `disown` ends those of its earlier starts.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class RedisAccounts:
         ledger_lag_s: float = 0.5,
         deadline_s: float = 0.25,
         prefix: str = "farthing",
+        owner: Owner | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.unavailable = 0
@@ -85,6 +90,8 @@ class RedisAccounts:
         self._link = Link(url, clock, f"{{{prefix}}}:", deadline_s)
         self._clock = clock
         self._name = secrets.token_hex(8)
+        self._owner = owner or new_owner()
+        self._left = Left()
         self._windows = Windows()
         self._open: dict[str, Held] = {}
         self._seen = Seen()
@@ -156,6 +163,14 @@ class RedisAccounts:
         """As `settle`, at nothing."""
         self.settle(request_id, 0, 0, now)
 
+    def disown(self, before: Owner, rows: Rows) -> None:
+        """What every start before `before` has left is ended, by `run`, as `rows` say; without a row it is released.
+
+        Those processes are gone, and `rows` knows all that they have journaled. What the new start holds is its own.
+        """
+        self._left.add(before, rows, self._clock())
+        self._wake.set()
+
     def snapshot(self, now: float) -> list[Spent]:
         """The windows that are open now and that this replica touched, as Redis last told."""
         return self._seen.open_at(now)
@@ -183,7 +198,7 @@ class RedisAccounts:
     async def refresh(self) -> None:
         """One heartbeat. Raises `Away`, or `Unavailable` while Redis is empty or the ledger does not answer."""
         ids = self._seen.next()
-        self._seen.told(ids, (await self._ask("beat", ["", *ids]))[3:])
+        self._seen.told(ids, (await self._ask("beat", ["", *self._owner, *ids]))[3:])
         if not self._epoch:
             await self._begin()
         if self._stale:
@@ -198,6 +213,8 @@ class RedisAccounts:
             self._open = {id_: held for id_, held in self._open.items() if held.over_s > lost}
         if self._uncounted:
             await self._initialise(list(self._uncounted.values()))
+        if self._left:
+            await self._left.end(self._ask, self._finish)
 
     async def aclose(self) -> None:
         """Sends what waits, for at most two seconds, and closes. A lease that is left ends at what it reserved."""
@@ -232,7 +249,7 @@ class RedisAccounts:
     async def _reserve_there(
         self, request_id: str, applies: Applies, held: Held, tokens: int, lease_s: float
     ) -> Grant | Refusal:
-        args = reserve_arguments(request_id, self._epoch, applies, held, tokens, lease_s)
+        args = reserve_arguments(request_id, self._epoch, applies, held, tokens, lease_s, self._owner)
         for _ in range(ROUNDS):
             if self._stale and held.windows:
                 await self._adopt()
@@ -338,7 +355,7 @@ class RedisAccounts:
                 return
             leases = [(id_, held) for id_, held in self._open.items() if held.epoch != self._epoch]
             for start in range(0, len(leases), BATCH):
-                args: Arguments = []
+                args: Arguments = [*self._owner]
                 now_s = self._clock()
                 for id_, held in leases[start : start + BATCH]:
                     args += (id_, held.reserved, max(1, int((held.over_s - now_s) * 1000)), held.terms)
@@ -356,7 +373,7 @@ class RedisAccounts:
         left_s = since_s + self._cold_grace_s - self._clock()
         if left_s > 0:
             raise Unavailable("Budgets are being counted anew. Try again.", retry_after_s=left_s)
-        await self._ask("beat", [secrets.token_hex(8)])
+        await self._ask("beat", [secrets.token_hex(8), *self._owner])
 
     async def _initialise(self, windows: Sequence[Window]) -> None:
         """Asks the ledger for windows that Redis does not know. Raises `Unavailable`."""
@@ -389,11 +406,7 @@ class RedisAccounts:
     async def _send_ends(self, most: int) -> int:
         """How many were sent. Those that need a window initialised first go to the queue's end."""
         batch = list(islice(self._ends, most))
-        ahead_ms = self._link.ahead_ms[1]
-        answers = await asyncio.gather(
-            *[self._ask("finish", finish_arguments(end, self._name, ahead_ms, self._lag_ms)) for end in batch],
-            return_exceptions=True,
-        )
+        answers = await asyncio.gather(*self._finishing(batch), return_exceptions=True)
         failure: BaseException | None = None
         for end, answer in zip(batch, answers, strict=True):
             self._ends.popleft()
@@ -406,6 +419,13 @@ class RedisAccounts:
         if failure is not None:
             raise failure
         return len(batch)
+
+    async def _finish(self, ends: Sequence[End]) -> list[Answer]:
+        return await asyncio.gather(*self._finishing(ends))
+
+    def _finishing(self, ends: Sequence[End]) -> list[Coroutine[Any, Any, Answer]]:
+        ahead_ms = self._link.ahead_ms[1]
+        return [self._ask("finish", finish_arguments(end, self._name, ahead_ms, self._lag_ms)) for end in ends]
 
 
 def _unavailable(why: str) -> Unavailable:

@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
-SCRIPTS = ("reserve", "extend", "finish", "adopt", "open", "beat", "policy")
+SCRIPTS = ("reserve", "extend", "finish", "adopt", "open", "beat", "policy", "left")
 FAILURES_IN_A_ROW = 5
 BLOWN_S = 1.0
 LANES = 4

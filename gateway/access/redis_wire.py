@@ -7,6 +7,7 @@ import msgspec
 
 from gateway.access.accounts import Grant, Level, Refusal, Spent, Window
 from gateway.access.embedded import RESERVED_RETRY_S, SLOT_RETRY_S
+from gateway.access.owner import Owner
 from gateway.core.limits import Applies
 
 Answer = list[Any]
@@ -68,7 +69,7 @@ def windows_in(terms: str) -> tuple[str, ...]:
 
 
 def reserve_arguments(
-    request_id: str, epoch: str, applies: Applies, held: Held, tokens: int, lease_s: float
+    request_id: str, epoch: str, applies: Applies, held: Held, tokens: int, lease_s: float, owner: Owner
 ) -> Arguments:
     """As reserve.lua, but for the prefix; the epoch is the second."""
     args: Arguments = [request_id, epoch, held.reserved, int(lease_s * 1000), held.terms]
@@ -79,7 +80,7 @@ def reserve_arguments(
         args += (rate.id, rate.per_minute, 1 if rate.kind == "requests" else tokens)
     for slot in applies.concurrency:
         args += (slot.id, slot.most)
-    return args
+    return [*args, *owner]
 
 
 def grant_of(applies: Applies, held: Held, answer: Answer) -> Grant:

@@ -125,6 +125,23 @@ class LedgerStore:
             cursor.execute(_COUNTED, (window.id, committed, window.starts_s))
             return committed
 
+    async def charged(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """What the requests have committed in their windows, and their tokens; without those that have no row.
+
+        Raises `DatabaseError`.
+        """
+        return await asyncio.to_thread(self._charged, ids)
+
+    def _charged(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        marks = ", ".join("?" * len(ids))
+        rows = self._database.query(
+            "SELECT request_id, COALESCE(charged_micro, reserved_micro, 0),"  # noqa: S608 - question marks only
+            " uncached_input + cache_read + cache_write_5m + cache_write_1h + output"
+            f" FROM requests WHERE request_id IN ({marks})",
+            list(ids),
+        )
+        return {row[0]: (int(row[1]), int(row[2])) for row in rows}
+
     def counts(self) -> dict[str, int]:
         """Rows of `requests`, requests in the daily roll-ups, windows in `spend`. Scans: for checks only."""
         (requests, rolled_up, windows) = self._database.query(

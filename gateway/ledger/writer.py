@@ -110,26 +110,17 @@ class LedgerWriter:
                 self._oldest_left_s = record.started_s + record.duration_s
             self._left += 1
 
-    def replay(
-        self,
-        progress: Callable[[int], None] | None = None,
-        each: Callable[[Admission | RequestRecord], None] | None = None,
-    ) -> int:
+    def replay(self, progress: Callable[[int], None] | None = None) -> int:
         """Stores what earlier processes left in the journal; how many rows were new. Before anything is admitted.
 
-        A request without an end becomes a row with outcome `crashed`. `progress` gets the number of rows so far, `each`
-        every end that is stored, also one that had been stored before. Raises `DatabaseError` when the store is away:
-        what is missing then is stored after `start`, once it is back.
+        A request without an end becomes a row with outcome `crashed`. `progress` gets the number of rows so far. Raises
+        `DatabaseError` when the store is away: what is missing then is stored after `start`, once it is back.
         """
         self.journal.recover()
         while self._batch or self._fill():
-            ends = self._batch
             self._step()
             if progress is not None:
                 progress(self.stored)
-            if each is not None:
-                for end in ends:
-                    each(end)
         self._settle()
         return self.stored
 
@@ -297,20 +288,25 @@ class LedgerWriter:
             return True
 
 
-def replay_abandoned(root: Path, own: Path, store: LedgerStore, clock: Clock) -> int:
+def replay_abandoned(
+    root: Path, own: Path, store: LedgerStore, clock: Clock, stored_all: Callable[[Path], None] | None = None
+) -> int:
     """Stores what processes that are gone have left in the journal folders below `root`; how many rows were new.
 
     A worker that is not started again would owe its rows for ever otherwise. Folders in use are left alone, and so is
-    `own`. Raises `DatabaseError` and `JournalError`.
+    `own`. `stored_all` gets each other folder while it is locked: the store has all that its processes accepted. Raises
+    `DatabaseError` and `JournalError`.
     """
     stored = 0
-    for folder in sorted({path.parent for path in root.glob("*/*.journal")} - {own}):
+    for folder in sorted({path.parent for path in root.glob("*/lock")} - {own}):
         try:
             journal = Journal(folder)
         except JournalInUse:
             continue
         try:
             stored += LedgerWriter(journal, store, clock).replay()
+            if stored_all is not None:
+                stored_all(folder)
         finally:
             journal.shut()
     return stored

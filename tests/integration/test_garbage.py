@@ -4,6 +4,7 @@ With cycles the collector has thousands of requests to take apart at a time, 20 
 """
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -48,12 +49,15 @@ def _garbage(gateway: Gateway, report: int) -> dict[str, int]:
     raise AssertionError(f"no report:\n{gateway.log}")
 
 
-@pytest.mark.parametrize("kind", ["json", "stream", "refused", "caller leaves"])
+@pytest.mark.parametrize("kind", ["json", "stream", "refused", "caller leaves", "kept", "kept stream", "cached"])
 async def test_requests_leave_no_cycles(kind: str):
-    body = chat("nothing-is-served-under-this" if kind == "refused" else "m", stream=kind == "stream")
+    body = chat("nothing-is-served-under-this" if kind == "refused" else "m", stream=kind.endswith("stream"))
     leaves = kind == "caller leaves"
+    seeds = itertools.count()
 
     async def once(client: httpx.AsyncClient) -> None:
+        if kind.startswith("kept"):
+            body["seed"] = next(seeds)  # another answer each time
         if leaves:
             with contextlib.suppress(httpx.TimeoutException):
                 await client.post("/v1/chat/completions", json=body, timeout=0.02)
@@ -63,6 +67,9 @@ async def test_requests_leave_no_cycles(kind: str):
 
     async with Upstream(stall() if leaves else None) as upstream:
         yaml = policy(upstream.url, [])
+        if kind.startswith(("kept", "cached")):
+            document = json.loads(yaml)
+            yaml = json.dumps({**document, "defaults": {**document["defaults"], "cache": {"exact": "1h"}}})
         if kind == "refused":
             yaml = json.dumps({**json.loads(yaml), "routes": json.loads(yaml)["routes"][:1]})
         reporter = [sys.executable, "-c", _REPORTER]

@@ -7,12 +7,14 @@ at most `LEASE_S` seconds. On Redis, whose clock cannot be moved, both shift wha
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis.asyncio
 
 from gateway.access.accounts import Window
 from gateway.access.embedded import EmbeddedAccounts
+from gateway.access.owner import Owner
 from gateway.access.redis import RedisAccounts
 
 LEASE_S = 60.0
@@ -95,13 +97,41 @@ class RedisWorld(World):
         self.prefix = prefix
         self.redis = redis.asyncio.Redis.from_url(url, decode_responses=True)
         self._clients: dict[int, tuple[RedisAccounts, asyncio.Task[None]]] = {}
+        self._starts: dict[int, int] = {}
+        self.rows: dict[str, tuple[int, int]] = {}
+        """Micro-USD and tokens by request id: what a replica that starts again is told of earlier requests."""
 
     async def client(self, replica: int = 0, **options: Any) -> RedisAccounts:
         if replica not in self._clients:
             settings = {"cold_grace_s": 0.0, "ledger_lag_s": 0.0, "deadline_s": self.deadline_s, **options}
-            accounts = RedisAccounts(self.url, self.truth, prefix=self.prefix, **settings)
+            self._starts[replica] = self._starts.get(replica, 0) + 1
+            owner = self.owner(replica)
+            accounts = RedisAccounts(self.url, self.truth, prefix=self.prefix, owner=owner, **settings)
             self._clients[replica] = (accounts, asyncio.create_task(accounts.run()))
         return self._clients[replica][0]
+
+    def owner(self, replica: int = 0) -> Owner:
+        """The last start of a replica."""
+        return Owner(f"replica-{replica}", self._starts[replica])
+
+    async def stored(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """What the ledger has of requests."""
+        if self.ledger_fails:
+            raise OSError("no ledger")
+        return {id_: self.rows[id_] for id_ in ids if id_ in self.rows}
+
+    async def start_again(self, replica: int = 0, *, later: bool = True) -> RedisAccounts:
+        """A crashed replica is back, `later` than its last start can have been heard of; what it left is disowned."""
+        if later:
+            await self.redis.delete(f"{{{self.prefix}}}:alive:replica-{replica}")
+        accounts = await self.client(replica)
+        accounts.disown(self.owner(replica), self.stored)
+        return accounts
+
+    async def disowned(self, replica: int = 0) -> None:
+        """Nothing of a replica's earlier starts is left."""
+        accounts = self._clients[replica][0]
+        await until(lambda: not accounts._left, "leases of an earlier start are left")
 
     async def crash(self, replica: int = 0) -> None:
         """The client object is thrown away with all it knows; nothing is sent any more."""

@@ -1,14 +1,15 @@
 -- Brings open leases back after a flush. A lease that is here already, or has ended, stays as it is.
 --
--- ARGV: prefix; then per lease: request id, reserved micro-USD, ms until it is over, terms.
+-- ARGV: prefix, owner, its start; then per lease: request id, reserved micro-USD, ms until it is over, terms.
 -- Answers: done
 
-for at = 2, #ARGV, 4 do
+for at = 4, #ARGV, 4 do
   local id = ARGV[at]
   local key = P .. 'lease:' .. id
   if redis.call('EXISTS', key, P .. 'gone:' .. id) == 0 then
     local terms = cjson.decode(ARGV[at + 3])
-    redis.call('HSET', key, 'b', ARGV[at + 3], 'r', ARGV[at + 1], 'a', '1')
+    redis.call('HSET', key, 'b', ARGV[at + 3], 'r', ARGV[at + 1], 'a', '1', 'w', ARGV[2])
+    own(ARGV[2], ARGV[3], id)
     redis.call('ZADD', LEASES, int(NOW + tonumber(ARGV[at + 2])), id)
     for _, window in ipairs(terms.w) do
       local window_key = P .. 'window:' .. window

@@ -7,7 +7,10 @@
 --   run           the start of the server since which all this is here, see fresh.lua
 --   leases        sorted set: request id -> millisecond at which its lease is over
 --   lease:ID      hash: b terms (JSON: w windows, k {rate, per_minute, estimate}, n slots), r micro-USD reserved,
---                 x "1" once it was committed because it was over, a "1" if a replica brought it back after a flush
+--                 x "1" once it was committed because it was over, a "1" if a replica brought it back after a flush,
+--                 w its owner
+--   owner:NAME    sorted set: request id -> the start of this owner that has its lease, until it is ended
+--   alive:NAME    sorted set: a start of this owner -> millisecond at which it was heard of last
 --   gone:ID       this request has ended; whatever of it arrives late from a broken connection changes nothing
 --   window:ID     hash: o reserved, c committed (there once the ledger was asked: `t` Redis' and `m` the asker's own
 --                 millisecond at which it was, `by` the asker), p committed before that
@@ -18,6 +21,7 @@
 
 local P = ARGV[1]
 local LEASES = P .. 'leases'
+local ALIVE_MS = 3000
 local clock = redis.call('TIME')
 local NOW = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
@@ -67,6 +71,12 @@ local function free(slots)
   end
 end
 
+-- Remembers whose lease it is, for as long as it can be ended.
+local function own(owner, start, id)
+  redis.call('ZADD', P .. 'owner:' .. owner, start, id)
+  redis.call('EXPIRE', P .. 'owner:' .. owner, 172800)
+end
+
 -- Leases that are over are committed at what they reserved. At most 128 in one go, so that no call takes long: the rest
 -- stays reserved, which leaves as little room in a budget.
 local function sweep()
@@ -81,7 +91,7 @@ local function sweep()
       end
       free(terms.n)
       redis.call('HSET', key, 'x', '1')
-      redis.call('EXPIRE', key, 86400)
+      redis.call('EXPIRE', key, 79200)  -- sooner than its row is deleted: without one it would end as if never sent
     end
     redis.call('ZREM', LEASES, id)
   end

@@ -7,7 +7,7 @@
 
 local id, charged = ARGV[2], tonumber(ARGV[3])
 local key, gone = P .. 'lease:' .. id, P .. 'gone:' .. id
-local lease = redis.call('HMGET', key, 'b', 'r', 'x', 'a')
+local lease = redis.call('HMGET', key, 'b', 'r', 'x', 'a', 'w')
 
 -- After a flush, the ledger was asked what a window has cost. Was this request's row in the answer? The asker's own
 -- rows were if the request had ended by then; another replica's if it had ended long enough before.
@@ -73,6 +73,7 @@ for _, rate in ipairs(terms.k) do
 end
 redis.call('DEL', key)
 redis.call('ZREM', LEASES, id)
+redis.call('ZREM', P .. 'owner:' .. lease[5], id)
 if lease[4] or ARGV[11] == '1' then
   redis.call('SET', gone, '1', 'EX', 86400)
 end

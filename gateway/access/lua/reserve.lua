@@ -1,7 +1,7 @@
 -- Takes a lease over everything that applies, or nothing.
 --
 -- ARGV: prefix, request id, epoch the caller knows, micro-USD, lease in ms, terms, number of budgets, rates, slots;
---       then per budget: window id, limit; per rate: id, per minute, cost; per slot: id, most.
+--       then per budget: window id, limit; per rate: id, per minute, cost; per slot: id, most; the owner, its start.
 -- Answers: granted, c o per window, level full_in_ms per rate
 --          held (terms of the lease that this id has) | ended
 --          cold (flushed) | changed (flushed, and another replica has begun) | missing (places of unknown windows)
@@ -84,6 +84,8 @@ end
 for i = 0, slots - 1 do
   redis.call('INCR', P .. 'slots:' .. ARGV[slots_at + 2 * i])
 end
-redis.call('HSET', lease_key, 'b', ARGV[6], 'r', ARGV[4])
+local owner_at = slots_at + 2 * slots
+redis.call('HSET', lease_key, 'b', ARGV[6], 'r', ARGV[4], 'w', ARGV[owner_at])
+own(ARGV[owner_at], ARGV[owner_at + 1], id)
 redis.call('ZADD', LEASES, int(NOW + tonumber(ARGV[5])), id)
 return answer('granted', unpack(result))

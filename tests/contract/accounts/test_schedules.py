@@ -244,6 +244,24 @@ class RedisSchedules(Schedules):
     def make_world(self):
         return RedisWorld(self.url, f"schedule{next(_serial)}")
 
+    @rule(replica=st.integers(0, 1), unsent=st.integers(0, 255), charged=AMOUNTS)
+    def start_again(self, replica, unsent, charged):
+        """A replica dies and is back: some requests had a row, some died before the journal knew them."""
+        self.runner.run(self.started_again(replica, unsent, charged))
+
+    async def started_again(self, replica, unsent, charged):
+        await self.world.crash(replica)
+        left = [(id_, row) for id_, row in self.rows.items() if row.replica == replica and row.state != "ended"]
+        for number, (id_, row) in enumerate(left):
+            if row.state != "dead":  # of an earlier crash: its row is in the ledger
+                self.charge(row, 0 if unsent >> number % 8 & 1 else min(charged, row.amount))
+            row.state, row.holds_slot = "ended", False
+            if row.amount:
+                self.world.rows[id_] = (row.amount, 0)
+        self.write_ledger()
+        await self.world.start_again(replica)
+        await self.world.disowned(replica)
+
     @rule(number=PICKS, charged=AMOUNTS)
     def flush(self, number, charged):
         """Redis forgets everything; perhaps a request ends before anybody notices."""

@@ -152,13 +152,12 @@ def audit(
     bill: Mapping[str, Billed],
     answers: Iterable[Answer],
     limits: Mapping[str, int],
-    unsent: Mapping[str, int] | None = None,
 ) -> Audit:
-    """Every check. `limits` are micro-USD by budget id; `unsent` is what a budget counts as spent for no row."""
+    """Every check. `limits` are micro-USD by budget id."""
     found = Audit(rows=len(ledger.rows))
     answers = list(answers)
     _answers(found, answers)
-    _refusals(found, ledger, answers, unsent or {})
+    _refusals(found, ledger, answers)
     _identities(found, ledger, bill, answers)
     _charges(found, ledger, bill, answers)
     _windows(found, ledger, limits)
@@ -182,9 +181,9 @@ def _answers(found: Audit, answers: Iterable[Answer]) -> None:
             found.fail(f"I6 {answer.request_id}: the stream ended as if it were complete, without [DONE]")
 
 
-def _refusals(found: Audit, ledger: Ledger, answers: Iterable[Answer], unsent: Mapping[str, int]) -> None:
+def _refusals(found: Audit, ledger: Ledger, answers: Iterable[Answer]) -> None:
     """Spending only grows, so what a refusal calls spent is no more than the rows say in the end."""
-    spent: dict[str, int] = defaultdict(int, unsent)
+    spent: dict[str, int] = defaultdict(int)
     for window, micro in ledger.committed().items():
         spent[window.partition("@")[0]] += micro
     for answer in answers:

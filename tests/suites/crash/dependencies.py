@@ -2,17 +2,16 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import redis
 
+from gateway.ledger.segment import Reading
 from tests.suites.crash.books import read_ledger
 from tests.suites.crash.load import Answer, Caller, Wish
 from tests.suites.crash.processes import poll
@@ -99,27 +98,58 @@ async def redis_outages(
             await served(world, len(world.answers), "served after a flush", 60)
     quickly_refused(world)
     found = await world.closing()
-    assert agrees_with_redis(world, server) == [], "reserved for ever"
+    await asyncio.to_thread(agrees_with_redis, world, server)
     return brief(world, f"redis {', '.join([*outages, *['flushed'] * flushes])}", found)
 
 
 async def redis_and_sigkill(world: World, server: RedisServer, points: int) -> str:
-    """A killed gateway leaves leases in Redis: its next start ends those of its rows, at what the rows are charged."""
+    """A killed gateway leaves leases in Redis: its next start ends them, at what rows are charged, or at nothing."""
     await world.up()
     load = world.load()
+    unsent: set[str] = set()
     with world.watched():
         load.start(CALLERS)
         for _ in range(points):
             await served(world, len(world.answers), "served after a restart")
             await asyncio.sleep(world.rng.uniform(0.0, 0.3))
             await asyncio.to_thread(world.gateway.kill)
+            unsent |= await asyncio.to_thread(_unsent, world, server)
             await world.up()
         await load.stop()
     await asyncio.to_thread(world.settled)
-    unsent = agrees_with_redis(world, server)
-    found = await asyncio.to_thread(world.audited, _over(unsent))
+    await asyncio.to_thread(agrees_with_redis, world, server)
+    found = await world.closing()
     assert found.outcomes["crashed"] > 0
-    return brief(world, f"sigkill x{points} on redis", found, f"crashed {found.outcomes['crashed']}", _held(unsent))
+    await asyncio.to_thread(agrees_with_redis, world, server)
+    more = f"crashed {found.outcomes['crashed']}", f"{len(unsent)} leases left unsent, none kept"
+    return brief(world, f"sigkill x{points} on redis", found, *more)
+
+
+async def redis_away_and_sigkill(world: World, server: RedisServer) -> str:
+    """Killed while ends wait for a frozen Redis, their rows being stored: the journal forgot them, the ledger did not."""
+    await world.up()
+    load = world.load()
+    with world.watched():
+        load.start(CALLERS)
+        await served(world, 0, "a healthy start", 60)
+        await asyncio.to_thread(server.freeze)
+        waiting = await asyncio.to_thread(poll, lambda: _stored_and_waiting(world), "ends wait", BACK_WITHIN_S)
+        await asyncio.to_thread(world.gateway.kill)
+        await asyncio.to_thread(server.thaw)
+        await world.up()
+        await served(world, len(world.answers), "served again")
+        await load.stop()
+    await asyncio.to_thread(world.settled)
+    await asyncio.to_thread(agrees_with_redis, world, server)
+    found = await world.closing()
+    await asyncio.to_thread(agrees_with_redis, world, server)
+    return brief(world, "redis frozen, then sigkill", found, f"{waiting:.0f} ends had not reached Redis")
+
+
+def _stored_and_waiting(world: World) -> float | None:
+    """Ends that wait for Redis, once every row is stored."""
+    waiting = (world.gateway.metrics("farthing_settlements_waiting") or {}).get("", 0.0)
+    return waiting if world.gateway.metrics("farthing_ledger_lag_rows") == {"": 0.0} else None
 
 
 async def redis_and_a_dead_replica(world: World, server: RedisServer, total_s: int) -> str:
@@ -140,11 +170,9 @@ async def redis_and_a_dead_replica(world: World, server: RedisServer, total_s: i
     await asyncio.to_thread(poll, lambda: not any(reserved_in(server).values()), "leases are over", lease_s)
     await asyncio.to_thread(dead.start)
     await asyncio.to_thread(world.settled)
-    unsent = agrees_with_redis(world, server)
-    found = await asyncio.to_thread(world.audited, _over(unsent))
-    return brief(
-        world, "one of two replicas dead", found, f"{held} micro-USD held until leases were over", _held(unsent)
-    )
+    await asyncio.to_thread(agrees_with_redis, world, server)
+    found = await asyncio.to_thread(world.audited)
+    return brief(world, "one of two replicas dead", found, f"{held} micro-USD held until leases were over")
 
 
 async def redis_flushed_without_postgres(world: World, server: RedisServer, postgres: PostgresServer) -> str:
@@ -166,7 +194,7 @@ async def redis_flushed_without_postgres(world: World, server: RedisServer, post
         await asyncio.to_thread(postgres.start)
         await served(world, len(world.answers), "served with both back", 60)
     found = await world.closing()
-    assert agrees_with_redis(world, server) == [], "reserved for ever"
+    await asyncio.to_thread(agrees_with_redis, world, server)
     return brief(world, "redis flushed without postgres", found)
 
 
@@ -175,59 +203,30 @@ def _flush(server: RedisServer) -> None:
         connection.flushall()
 
 
-class Lease(NamedTuple):
-    """What Redis holds of a request that has not ended there."""
-
-    windows: list[str]
-    micro: int
-    over: bool
-
-
-def agrees_with_redis(world: World, server: RedisServer) -> list[Lease]:
-    """Every window in Redis holds what its rows say, beside the leases that are answered.
-
-    Those are of requests that were killed between their reservation and the journal. They have no row and cost nothing;
-    Redis cannot know that, and commits them once they are over.
-    """
-    ledger = read_ledger(world.gateway.database_url)
-    leases = _leases(server)
-    assert not leases.keys() & ledger.by_id.keys(), "a lease outlived the row of its request"
-    committed, states, reserved = ledger.committed(), _windows(server, "c"), reserved_in(server)
+def agrees_with_redis(world: World, server: RedisServer) -> None:
+    """No lease is left, and every window in Redis holds what its rows say, to the micro-dollar."""
+    poll(lambda: not _leases(server), "leases of killed gateways are ended", BACK_WITHIN_S)
+    committed, states = read_ledger(world.gateway.database_url).committed(), _windows(server, "c")
     assert states
-    for window, spent in states.items():
-        mine = [lease for lease in leases.values() if window in lease.windows]
-        over = sum(lease.micro for lease in mine if lease.over)
-        held = sum(lease.micro for lease in mine if not lease.over)
-        assert spent == committed.get(window, 0) + over, (
-            f"{window}: Redis says {spent}, its rows {committed.get(window)} and {over} over"
-        )
-        assert reserved.get(window, 0) == held, f"{window}: {reserved[window]} reserved, {held} by leases"
-    return list(leases.values())
+    assert states == {window: committed.get(window, 0) for window in states}
+    assert not any(reserved_in(server).values()), "reserved without a lease"
 
 
-def _held(unsent: list[Lease]) -> str:
-    return f"{len(unsent)} leases of requests that died unsent ({sum(lease.micro for lease in unsent)} micro-USD)"
+def _unsent(world: World, server: RedisServer) -> set[str]:
+    """Ids of leases that the journal of a gateway does not know: killed between the two."""
+    journaled = {
+        value.request_id
+        for path in (world.gateway.data / "journal").glob("*.journal")
+        for entry in Reading(path)
+        if (value := entry.decode()) is not None
+    }
+    return _leases(server) - journaled - read_ledger(world.gateway.database_url).by_id.keys()
 
 
-def _over(unsent: list[Lease]) -> dict[str, int]:
-    """Micro-USD by budget that Redis counts as spent for them."""
-    found: dict[str, int] = {}
-    for lease in unsent:
-        for window in lease.windows if lease.over else ():
-            budget = window.partition("@")[0]
-            found[budget] = found.get(budget, 0) + lease.micro
-    return found
-
-
-def _leases(server: RedisServer) -> dict[str, Lease]:
-    """By request id."""
-    found = {}
+def _leases(server: RedisServer) -> set[str]:
+    """Ids of requests that have not ended in Redis, also of those whose lease is over."""
     with redis.Redis.from_url(server.url, socket_timeout=5, decode_responses=True) as connection:
-        for key in connection.scan_iter("*lease:*"):
-            terms, micro, over = connection.hmget(key, "b", "r", "x")
-            if terms is not None:
-                found[key.partition("lease:")[2]] = Lease(json.loads(terms)["w"], int(micro), over is not None)
-    return found
+        return {key.partition("lease:")[2] for key in connection.scan_iter("*lease:*")}
 
 
 def reserved_in(server: RedisServer) -> dict[str, int]:

@@ -37,9 +37,13 @@ async def test_redis_flushed_without_the_ledger_forgets_no_spending(world, redis
     say(await dependencies.redis_flushed_without_postgres(here, redis_server, postgres))
 
 
-async def test_a_killed_gateway_ends_the_leases_of_its_rows_at_its_next_start(world, redis_server, say, request):
+async def test_a_killed_gateway_ends_its_leases_at_its_next_start(world, redis_server, say, request):
     points = max(2, request.config.getoption("--points") // 10)
     say(await dependencies.redis_and_sigkill(world({"FARTHING_REDIS": redis_server.url}), redis_server, points))
+
+
+async def test_a_gateway_killed_while_redis_is_away_owes_it_nothing_after_its_next_start(world, redis_server, say):
+    say(await dependencies.redis_away_and_sigkill(world({"FARTHING_REDIS": redis_server.url}), redis_server))
 
 
 async def test_the_leases_of_a_replica_that_stays_dead_are_over_in_time(world, redis_server, database, say):

@@ -171,10 +171,10 @@ class World:
             database.close()
         return set(ids) - found
 
-    def audited(self, unsent: Mapping[str, int] | None = None) -> Audit:
+    def audited(self) -> Audit:
         """The audit, and what `farthing ledger verify` checks. Raises with all that is wrong."""
         ledger = read_ledger(self.gateway.database_url)
-        found = audit(ledger, read_bill(self.stub.bill), self.answers, LIMITS, unsent)
+        found = audit(ledger, read_bill(self.stub.bill), self.answers, LIMITS)
         database = open_database(self.gateway.database_url, timeout_s=30)
         try:
             for gateway in self.gateways:  # each has a journal of its own
