@@ -9,10 +9,11 @@ SUITE ?=
 PEERS ?= peers
 POINTS ?= 200
 ARGS ?=
+DATA ?=
 VLLM_TEST_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/farthing/vllm-cpu
 LOCK := --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-header
 
-.PHONY: help run test install install-dev check lint types test-clients test-openai-suite test-vllm test-money test-crash bench-overhead lock clean
+.PHONY: help run test install install-dev check lint types test-clients test-openai-suite test-vllm test-money test-crash bench-overhead bench-cache bench-routing lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -75,6 +76,17 @@ test-crash: install-dev ## 200 SIGKILLs, 200 open streams, Redis, PostgreSQL and
 
 bench-overhead: install ## CPU per request against the peers found in PEERS=DIR
 	$(BIN)/python -m tests.benchmarks.overhead --peers $(PEERS) $(ARGS)
+
+bench-cache: install-dev ## What the cache serves rightly and wrongly on the labelled pairs in DATA=DIR, what it costs, what it isolates
+	@test -n "$(DATA)" || { echo "give a folder with *.jsonl[.gz] of labelled pairs: make $@ DATA=DIR"; exit 2; }
+	$(BIN)/python -m tests.benchmarks.cache_quality --data $(DATA)
+	$(BIN)/python -m tests.benchmarks.cache_overhead
+	$(BIN)/python -m pytest tests/unit/cache/test_keys.py tests/unit/cache/test_keys_hostile.py
+	$(BIN)/python -m pytest tests/integration/test_cache.py -k hundred
+
+bench-routing: install-dev ## APGR, CPT and certified losses on the labelled prompts in DATA=DIR
+	@test -n "$(DATA)" || { echo "give a folder with the labelled prompts: make $@ DATA=DIR"; exit 2; }
+	$(BIN)/python -m tests.benchmarks.routing --data $(DATA) $(ARGS)
 
 lock: ## Resolve the hashed lock files anew (needs uv)
 	uv pip compile -q $(LOCK) pyproject.toml -o requirements/base.txt

@@ -18,7 +18,9 @@ from gateway.access.keys import Authenticate, identify
 from gateway.access.keystore import permits
 from gateway.access.stage import Admit
 from gateway.books import Books
+from gateway.cache.admin import CacheAdmin
 from gateway.caching import Caching
+from gateway.choosing import Choosing
 from gateway.core.clock import SystemClock
 from gateway.core.errors import PolicyError
 from gateway.core.exchange import Exchange, RequestRecord
@@ -30,6 +32,7 @@ from gateway.dispatch.retry import RetryBudget
 from gateway.dispatch.sandbox import Sandbox
 from gateway.dispatch.upstream import Upstreams
 from gateway.http.admin import ADMIN_ERRORS, admin_router
+from gateway.http.admin_cache import cache_routes
 from gateway.http.edge import Edge, Limits
 from gateway.http.server import GuardedProtocol
 from gateway.pipeline import Stage, compose
@@ -86,6 +89,8 @@ class Gateway:
             clock,
             lambda: uuid7(clock.wall(), random.getrandbits),
         )
+        self.choosing = Choosing(settings, lambda: self.holder.current, self.caching.encoder)
+        self.cache_admin = CacheAdmin(lambda: self.caching.opened, lambda: self.holder.current, clock)
         self.prober = HealthProber(self.pools, clock, rng)
         self.metrics = PrometheusMetrics()
         self._close_otel: Callable[[], None] | None = None
@@ -103,8 +108,10 @@ class Gateway:
         admit = self._admission()
         self.caching.ask_through(compose(admit, dispatcher), self._finish)
         self.caching.open_for(self.holder.current)
+        self.choosing.open_for(self.holder.current)
+        found: list[Stage] = [*self._first_stages(), self.caching.lookup, self.choosing.stage]
         self.edge = Edge(
-            compose([*self._first_stages(), self.caching.lookup, *admit, self.caching.serve], dispatcher),
+            compose([*found, *admit, self.caching.serve], dispatcher),
             list_models=self._list_models,
             finish=self._finish,
             clock=clock,
@@ -168,6 +175,7 @@ class Gateway:
     def _policy_reloaded(self, policy: Policy) -> None:
         self._policy_changed(policy)
         self.caching.policy_changed(policy)
+        self.choosing.policy_changed(policy)
 
     def _policy_changed(self, policy: Policy) -> None:
         self.pools.sync(policy.pools.values())
@@ -194,7 +202,8 @@ class Gateway:
             gauges.budgets(metrics, self.books, self.alerts)
             gauges.ledger(metrics, self.books.writer)
         gauges.hosted(metrics, self.hosted)
-        gauges.cache(metrics, self.caching)
+        gauges.cache(metrics, self.caching, self.cache_admin)
+        gauges.routing(metrics, self.choosing)
         metrics.gauge("farthing_in_flight", "Requests being answered.", (), lambda: [((), self.edge.in_flight)])
         metrics.counter("farthing_records_dropped", "Records lost to a full queue.", (), lambda: [((), sink.dropped)])
         metrics.counter("farthing_record_failures", "Batches a consumer failed on.", (), lambda: [((), sink.failures)])
@@ -203,7 +212,8 @@ class Gateway:
         """The ASGI application: API paths to the edge, the process's own to Litestar."""
         books, handlers = self.books, self._own_routes()
         if books is not None:
-            handlers.append(admin_router(books.keys, books.keyring, books.spent, self.clock))
+            cache = cache_routes(self.cache_admin, books.keys, self.clock)
+            handlers.append(admin_router(books.keys, books.keyring, books.spent, self.clock, cache))
         own = Litestar(
             route_handlers=handlers,
             lifespan=[self._lifespan],
@@ -249,6 +259,7 @@ class Gateway:
             self.sink.run(),
             self.alerts.run(),
             self.caching.run(),
+            self.choosing.run(),
         ]
         if self.books is not None:
             jobs += self.books.jobs()
@@ -265,6 +276,7 @@ class Gateway:
             await asyncio.gather(*tasks, return_exceptions=True)
             self.client.close()
             await self.caching.aclose()
+            await self.choosing.aclose()
             if self.books is not None:
                 await self.books.aclose()
             if self._close_otel is not None:

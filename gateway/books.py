@@ -8,14 +8,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.access.accounts import Spent, Window
 from gateway.access.embedded import EmbeddedAccounts
 from gateway.access.keyring import Keyring
 from gateway.access.keys_database import KeyStore, ensure_owner
 from gateway.access.owner import next_owner
-from gateway.access.redis import RedisAccounts
 from gateway.core.clock import Clock
 from gateway.core.exchange import Exchange, RequestRecord
 from gateway.database import Database, DatabaseError, open_database
@@ -27,6 +26,9 @@ from gateway.policy.table import Policy
 from gateway.pricing.quotes import Quotes
 from gateway.pricing.savings import savings
 from gateway.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from gateway.access.redis import RedisAccounts
 
 log = logging.getLogger("farthing.books")
 DRAIN_S = 10.0
@@ -76,7 +78,9 @@ class Books:
         self._keep = Keep(rows_days=settings.retention_days)
         self.accounts: EmbeddedAccounts | RedisAccounts
         if settings.redis:
-            self.accounts = RedisAccounts(
+            from gateway.access import redis  # noqa: PLC0415 - heavy, and only where it is configured
+
+            self.accounts = redis.RedisAccounts(
                 settings.redis,
                 self._committed,
                 replicas=settings.replicas,
@@ -143,13 +147,13 @@ class Books:
     def jobs(self) -> list[Coroutine[Any, Any, None]]:
         """What runs beside the requests until the end."""
         accounts = self.accounts
-        if isinstance(accounts, RedisAccounts):
-            own = [accounts.run(), self._disown(accounts)]
-        else:
+        if isinstance(accounts, EmbeddedAccounts):
             own = [_sweep(accounts, self._wall)]
+        else:
+            own = [accounts.run(), self._disown(accounts)]
         return [self.keyring.run(), *own, self._forget_old_rows()]
 
-    async def _disown(self, accounts: RedisAccounts) -> None:
+    async def _disown(self, accounts: "RedisAccounts") -> None:
         """Leases that earlier processes left are ended once the ledger has all that their journal knows."""
         while True:
             if self.writer.has_stored(0):
@@ -169,7 +173,7 @@ class Books:
 
     async def aclose(self) -> None:
         """After the last request: rows are stored, leases are given back, files are closed."""
-        if isinstance(self.accounts, RedisAccounts):
+        if not isinstance(self.accounts, EmbeddedAccounts):
             await self.accounts.aclose()
         if not await asyncio.to_thread(self.writer.drain, DRAIN_S):
             log.warning("not all rows are stored yet; the next start replays them from the journal")

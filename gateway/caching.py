@@ -30,6 +30,8 @@ from gateway.settings import Settings
 
 STATS_S = 5.0
 SWEEP_TURNS = 12
+LABELS_S = 90 * 86_400.0
+"""How long labels are kept: a certificate should rest on traffic of today."""
 
 log = logging.getLogger("farthing.cache")
 
@@ -55,6 +57,10 @@ class Caching:
     def ask_through(self, ask: Next, finish: Finish) -> None:
         """Where hits are asked anew: the pipeline behind the cache, and the end of a request's books."""
         self._ask = (ask, finish)
+
+    def encoder(self) -> Encoder | None:
+        """The encoder that is open here, for others to share."""
+        return self.opened.encoder if self.opened is not None else None
 
     async def lookup(self, exchange: Exchange, call_next: Next) -> Reply:
         """The first stage; see `gateway.cache.lookup`."""
@@ -134,6 +140,11 @@ class Opened:
         hit = self.shadow.hit if self.shadow is not None else None
         self.serve = Serve(self.store, self.filler, self.flights, clock, hit=hit, leases=leases)
 
+    @property
+    def encoder(self) -> Encoder | None:
+        """The encoder, once it is open: routing reads the same."""
+        return self._encoder
+
     def similar(self) -> Semantic | None:
         """The semantic half, once there is one."""
         return self.semantic
@@ -189,6 +200,7 @@ class Opened:
             try:
                 if turns % SWEEP_TURNS == 0:
                     await self.store.sweep(self._clock.wall())
+                    await self.labels.forget(LABELS_S)
                 self.stats = await self.store.stats()
             except StoreError as exc:
                 log.warning("expired answers are not swept yet: %s", exc)
@@ -199,6 +211,13 @@ class Opened:
         versions = self.semantic.versions if self.semantic is not None else {}
         rules = [rule for rule in self._current().caching.values() if rule.semantic is not None]
         return [(rule.route, self.certificates.standing(rule, versions)) for rule in rules]
+
+    def drifted(self) -> list[tuple[str, bool]]:
+        """Whether the questions of each certified route have changed."""
+        found = [(route, standing.certificate) for route, standing in self.standings()]
+        return [
+            (route, self.lookup.drift.stale(certificate)) for route, certificate in found if certificate is not None
+        ]
 
     def errors(self) -> list[tuple[str, str, float]]:
         """(route, part, share): the target, the certified bound, what live labels say."""

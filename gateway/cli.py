@@ -1,23 +1,30 @@
-"""The command line: `farthing serve | policy | keys | tenants | admin | ledger | prices`.
+"""The command line: `farthing serve | policy | keys | tenants | admin | ledger | prices | cache | calibrate | eval`.
 
 Parses arguments, prints, exits; what commands do lives in the rooms. Heavy imports happen in the command that needs
 them, so that `farthing --help` answers at once.
 """
 
 import argparse
+import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway import __version__
-from gateway.core.errors import GatewayError
+from gateway.core.errors import BadRequest, GatewayError
 from gateway.settings import Settings, SettingsError, environment, load, unknown
 
 if TYPE_CHECKING:
     from gateway.access.keys_database import KeyStore
+    from gateway.cache.calibrate_commands import Rules as CacheRules
+    from gateway.cache.labels import LabelStore
+    from gateway.core.exchange import Target
     from gateway.ledger.commands import Where
+    from gateway.policy.table import Policy
+    from gateway.pricing.book import PriceBook
+    from gateway.routing.calibrate_commands import Rules as ChoosingRules
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +65,81 @@ def _register_rooms(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     access.register(commands, _open_keys)
     ledger.register(commands, _where)
     pricing.register(commands)
+    _register_cache(commands)
+
+
+def _register_cache(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from gateway.cache import calibrate_commands, evaluate  # noqa: PLC0415
+    from gateway.cache import commands as cache  # noqa: PLC0415
+    from gateway.ledger.period import moment  # noqa: PLC0415
+
+    cache.register(commands, lambda: load().admin_key)
+    calibrate = _group(commands, "calibrate", "certify what a policy promises")
+    setup = calibrate_commands.Setup(_cache_rules, _labels, lambda: load().encoder, moment)
+    calibrate_commands.register(calibrate, setup)
+    measure = _group(commands, "eval", "measure decisions on labelled data")
+    evaluate.register(measure)
+    _register_routing(calibrate, measure)
+
+
+def _register_routing(
+    calibrate: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    measure: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    from gateway.routing import calibrate_commands, evaluate  # noqa: PLC0415
+
+    calibrate_commands.register(calibrate, calibrate_commands.Setup(_choosing_rules, lambda: load().encoder))
+    evaluate.register(measure)
+
+
+def _group(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str
+) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
+    parser = commands.add_parser(name, help=what, description=f"{what.capitalize()}.")
+    return parser.add_subparsers(title="what", required=True, metavar="WHAT")
+
+
+def _without_secrets(path: Path | None) -> "tuple[Path, Policy]":
+    """The folder of a policy, by default of the one in force, and the policy; its secrets are not read."""
+    from gateway import app  # noqa: PLC0415
+    from gateway.policy.compile import compile_policy  # noqa: PLC0415
+    from gateway.policy.lint import placeholder  # noqa: PLC0415
+    from gateway.policy.load import read_document  # noqa: PLC0415
+
+    path = path or app.policies_directory(load())
+    policy = compile_policy(read_document(path), lambda reference: placeholder("unread", reference))
+    return (path if path.is_dir() else path.parent), policy
+
+
+def _cache_rules(path: Path | None) -> "CacheRules":
+    from gateway.cache.calibrate_commands import Rules  # noqa: PLC0415
+
+    folder, policy = _without_secrets(path)
+    return Rules(folder, policy.caching)
+
+
+def _choosing_rules(path: Path | None) -> "ChoosingRules":
+    from gateway.choosing import rules  # noqa: PLC0415
+    from gateway.routing.calibrate_commands import Rules  # noqa: PLC0415
+
+    folder, policy = _without_secrets(path)
+    return Rules(folder, {rule.route: rule for rule in rules(policy)})
+
+
+@contextlib.contextmanager
+def _labels() -> "Iterator[LabelStore]":
+    from gateway.books import open_data  # noqa: PLC0415
+    from gateway.cache.labels import LabelStore  # noqa: PLC0415
+
+    settings = _with_books()
+    scheme, _, path = settings.database_url.partition(":///")
+    if scheme == "sqlite" and not Path(path).exists():
+        raise BadRequest(f"no database at {path}; fix: set FARTHING_DATABASE or FARTHING_DATA_DIR to the gateway's")
+    database = open_data(settings)
+    try:
+        yield LabelStore(database)
+    finally:
+        database.close()
 
 
 def _with_books() -> Settings:
@@ -125,23 +207,53 @@ def _policy_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     lint.set_defaults(func=_lint)
     schema = actions.add_parser("schema", help="print the JSON Schema for editors")
     schema.set_defaults(func=_schema)
+    _register_simulation(actions)
+
+
+def _register_simulation(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from gateway.simulate import commands as simulate  # noqa: PLC0415 - light, but not for `import gateway.cli`
+
+    setup = simulate.Setup(_policies, _prices, lambda: load().encoder, lambda: _with_books().database_url)
+    simulate.register(actions, setup)
+
+
+def _policies() -> Path:
+    from gateway import app  # noqa: PLC0415
+
+    return app.policies_directory(load())
+
+
+def _prices(folder: Path) -> "PriceBook":
+    from gateway import app  # noqa: PLC0415
+
+    return app.load_prices(folder)
 
 
 def _lint(arguments: argparse.Namespace) -> int:
     from datetime import UTC, datetime  # noqa: PLC0415
 
     from gateway import app  # noqa: PLC0415
+    from gateway.core.exchange import Usage  # noqa: PLC0415
     from gateway.policy.commands import lint_command  # noqa: PLC0415
+    from gateway.policy.lint_routing import INPUT_PER_OUTPUT  # noqa: PLC0415
     from gateway.pricing.resolve import price_of  # noqa: PLC0415
 
     path = arguments.path or app.policies_directory(load())
     book = app.load_prices(path if path.is_dir() else path.parent)
     today = datetime.now(UTC).date()
+
+    def cost(target: "Target") -> float | None:
+        price = price_of(target, target.model or "", book, today)
+        if price is None:
+            return None
+        return float(price.cost_total(Usage(uncached_input=INPUT_PER_OUTPUT * 1_000_000, output=1_000_000)))
+
     return lint_command(
         path,
         environment(),
         lambda target: price_of(target, target.model or "", book, today) is not None,
         strict=arguments.strict,
+        cost=cost,
     )
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from gateway.access.alerts import Alerts
-from gateway.access.redis import RedisAccounts
+from gateway.access.embedded import EmbeddedAccounts
 from gateway.books import Books
+from gateway.cache.admin import CacheAdmin
 from gateway.caching import Caching, Opened
+from gateway.choosing import Choosing
 from gateway.core.money import MICRO
 from gateway.dispatch.breaker import BreakerRegistry
 from gateway.ledger.writer import LedgerWriter
@@ -80,7 +82,7 @@ def budgets(metrics: PrometheusMetrics, books: Books, alerts: Alerts) -> None:
         "farthing_budget_alerts_undelivered", "Alerts the webhook did not take.", (), lambda: [((), alerts.undelivered)]
     )
     accounts = books.accounts
-    if isinstance(accounts, RedisAccounts):
+    if not isinstance(accounts, EmbeddedAccounts):
         metrics.counter(
             "farthing_budgets_unavailable",
             "Requests refused because Redis was away or empty.",
@@ -119,12 +121,18 @@ def ledger(metrics: PrometheusMetrics, writer: LedgerWriter) -> None:
     )
 
 
-def cache(metrics: PrometheusMetrics, caching: Caching) -> None:
+def cache(metrics: PrometheusMetrics, caching: Caching, admin: CacheAdmin) -> None:
     """What is stored, what was refused, and how the certificates stand."""
 
     def read(samples: Callable[[Opened], Sequence[tuple[tuple[str, ...], float]]]) -> Read:
         return lambda: samples(caching.opened) if caching.opened is not None else []
 
+    metrics.counter(
+        "farthing_cache_feedback",
+        "Answers removed because somebody said that they were wrong.",
+        ("route",),
+        lambda: [((route,), n) for route, n in admin.feedback_wrong.items()],
+    )
     metrics.gauge("farthing_cache_entries", "Answers stored.", (), read(lambda o: [((), o.stats.entries)]))
     metrics.gauge("farthing_cache_bytes", "Their size.", (), read(lambda o: [((), o.stats.bytes)]))
     metrics.gauge("farthing_cache_scopes", "Partitions with vectors.", (), read(lambda o: [((), o.stats.scopes)]))
@@ -173,10 +181,32 @@ def cache(metrics: PrometheusMetrics, caching: Caching) -> None:
         read(lambda o: [((route,), standing.serves) for route, standing in o.standings()]),
     )
     metrics.gauge(
+        "farthing_cache_drifted",
+        "1 while a route's questions score otherwise than when its certificate came into force.",
+        ("route",),
+        read(lambda o: [((route,), drifted) for route, drifted in o.drifted()]),
+    )
+    metrics.gauge(
         "farthing_cache_error",
         "Share of all requests with a wrong answer: the target, the certified bound, and what live labels say.",
         ("route", "part"),
         read(lambda o: [((route, part), value) for route, part, value in o.errors()]),
+    )
+
+
+def routing(metrics: PrometheusMetrics, choosing: Choosing) -> None:
+    """Which routes choose by a threshold that holds."""
+    metrics.gauge(
+        "farthing_routing_certified",
+        "1 while a route's threshold has a certificate that holds.",
+        ("route",),
+        lambda: [((route,), threshold.certificate is not None) for route, threshold in choosing.standings()],
+    )
+    metrics.gauge(
+        "farthing_routing_threshold",
+        "Scores up to it go to the weak target; absent while everything goes to the strong one.",
+        ("route",),
+        lambda: [((route,), each.value) for route, each in choosing.standings() if each.value is not None],
     )
 
 

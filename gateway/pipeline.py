@@ -7,7 +7,7 @@ A stage is an async callable `(exchange, call_next) -> Reply`: it may answer by 
 talks to upstreams. What each does when its own dependency is down stands in its docstring (open or closed).
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from gateway.core.exchange import Exchange, Next, Reply
 class Stage(Protocol):
     """One step of the pipeline."""
 
-    async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
+    def __call__(self, exchange: Exchange, call_next: Next) -> Awaitable[Reply]:
         """Answer, refuse, or pass on."""
         ...
 

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     qdrant_api_key: str = Field("", description="Its API key, if it wants one.", repr=False)
     cache_mib: int = Field(256, ge=1, le=1 << 20, description="Memory for cached answers in this process.")
     encoder: str = Field("minilm", description="minilm (shipped), or a sentence-transformers model: path or hub id.")
+    admin_key: str = Field("", description="Admin credential of `farthing cache`; not read by serve.", repr=False)
     reload_interval_s: float = Field(1.0, gt=0, description="How often the policy files are looked at.")
     log_level: str = Field("info", description="debug, info, warning or error.")
     access_log: bool = Field(False, description="One log line per request (never with prompts).")

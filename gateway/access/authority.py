@@ -11,13 +11,14 @@ from gateway.access.keystore import AdminDraft, AdminRecord, KeyDraft, KeyLimits
 from gateway.core.errors import Forbidden, NotFound
 from gateway.policy.globs import covers
 
-Permission = Literal["read", "keys:write", "tenants:write", "admins:write"]
+Permission = Literal["read", "keys:write", "tenants:write", "admins:write", "cache:write"]
 
 GRANTS: dict[Permission, frozenset[Role]] = {
     "read": frozenset({"owner", "admin", "tenant_admin", "auditor"}),
     "keys:write": frozenset({"owner", "admin", "tenant_admin"}),
     "tenants:write": frozenset({"owner", "admin"}),
     "admins:write": frozenset({"owner", "admin", "tenant_admin"}),
+    "cache:write": frozenset({"owner", "admin", "tenant_admin"}),
 }
 _RANK: dict[Role, int] = {"auditor": 0, "tenant_admin": 1, "admin": 2, "owner": 3}
 

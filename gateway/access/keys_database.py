@@ -289,6 +289,13 @@ class KeyStore:
                 return None
             return self._new_admin(change, AdminDraft("first owner", "owner"))[1]
 
+    def note_cache(
+        self, action: str, subject: str, tenant: str | None, what: dict[str, Any], actor: Actor, now: float
+    ) -> None:
+        """The audit row of a change to the cache, whose `after` is `what`. Raises `Forbidden`."""
+        with self._change(actor, "cache:write", now) as change:
+            change.note(action, subject, tenant, None, what)
+
     @contextlib.contextmanager
     def _change(self, actor: Actor, permission: Permission, now: float) -> Iterator["_Change"]:
         """A transaction in which `actor` is who it is now: its credential may have been revoked a moment ago."""
@@ -331,14 +338,20 @@ class _Change:
 
     def write(self, action: str, old: Record | None, new: Record) -> None:
         """The row under a new version, and its audit row under the same number."""
-        rows = self.cursor.execute("UPDATE access_version SET version = version + 1 WHERE id = 1 RETURNING version")
-        seq = rows[0][0]
         subject, tenant = (new.name, new.name) if isinstance(new, TenantRecord) else (new.id, new.tenant)
+        seq = self.note(action, subject, tenant, None if old is None else keystore.shown(old), keystore.shown(new))
         self.cursor.execute(
             f"INSERT INTO {_TABLES[type(new)]} (id, seq, version, tenant, record) VALUES (?, ?, ?, ?, ?) "  # noqa: S608
             "ON CONFLICT (id) DO UPDATE SET version = excluded.version, record = excluded.record",
             (subject, seq, seq, tenant, _text(new)),
         )
+
+    def note(
+        self, action: str, subject: str, tenant: str | None, before: dict[str, Any] | None, after: dict[str, Any]
+    ) -> int:
+        """The audit row under a new version, which is returned."""
+        rows = self.cursor.execute("UPDATE access_version SET version = version + 1 WHERE id = 1 RETURNING version")
+        seq = int(rows[0][0])
         self.cursor.execute(
             "INSERT INTO access_audit (seq, at_s, actor, action, subject, tenant, before_json, after_json) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -349,10 +362,11 @@ class _Change:
                 action,
                 subject,
                 tenant,
-                None if old is None else _text(keystore.shown(old)),
-                _text(keystore.shown(new)),
+                None if before is None else _text(before),
+                _text(after),
             ),
         )
+        return seq
 
 
 def ensure_owner(store: KeyStore, now: float) -> str | None:

@@ -49,17 +49,17 @@ def _exhausted(spent: Spent, micro_usd: int, retry_after_s: float | None) -> Bud
 
 def limit_headers(grant: Grant) -> bytes:
     """OpenAI's `x-ratelimit-*` for the tightest rate of each kind, and a warning per budget past a soft limit."""
-    lines = ""
-    for kind in ("requests", "tokens"):
-        levels = [level for level in grant.levels if level.rate.kind == kind]
-        if levels:
-            tightest = min(levels, key=lambda level: level.remaining)
-            lines += _rate_lines(kind, tightest)
+    tightest: dict[str, Level] = {}
+    for level in grant.levels:
+        kind = level.rate.kind
+        if kind not in tightest or level.remaining < tightest[kind].remaining:
+            tightest[kind] = level
+    lines = "".join([_rate_lines(kind, level) for kind, level in sorted(tightest.items())])
     for spent in grant.spent:
-        share = used_share(spent)
-        soft = spent.window.budget.soft
-        if soft and share >= soft[0]:
-            lines += f"x-farthing-budget-warning: {spent.window.budget.id}; used={share:.0%}{_resets(spent)}\r\n"
+        budget = spent.window.budget
+        if budget.soft and spent.committed + spent.reserved >= budget.soft[0] * budget.limit_micro_usd:
+            share = used_share(spent)
+            lines += f"x-farthing-budget-warning: {budget.id}; used={share:.0%}{_resets(spent)}\r\n"
     return lines.encode()
 
 

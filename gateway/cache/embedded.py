@@ -124,12 +124,9 @@ class EmbeddedStore:
         return False
 
     async def get(self, exact: str, now: float) -> Entry | None:
-        """See `CacheStore`. Counts as a use."""
+        """See `CacheStore`."""
         held = self._by_exact.get(exact)
-        if held is None or held.expires_s <= now:
-            return None
-        held.served += 1
-        return held.entry
+        return None if held is None or held.expires_s <= now else held.entry
 
     async def nearest(self, scope: str, vector: Vector, limit: int, now: float) -> list[Neighbour]:
         """See `CacheStore`. Exact up to 1,024 rows a scope; beyond, a far neighbour may be missing (see `matrix`)."""
@@ -171,7 +168,7 @@ class EmbeddedStore:
             self._evict()
 
     def touch(self, id_: str) -> None:
-        """The entry was served after `nearest`: a use that eviction should know of. An unknown id is no error."""
+        """See `CacheStore`: what is served often outlives the rest."""
         held = self._by_id.get(id_)
         if held is not None:
             held.served += 1
@@ -307,7 +304,7 @@ class EmbeddedStore:
         """The entries that match every field that is given, by the smallest index that applies."""
         if selector.empty:
             return []
-        among: list[Iterable[str]] = []
+        among: list[Iterable[str]] = [self._by_id] if selector.all else []
         if selector.id is not None:
             among.append([selector.id])
         if selector.exact is not None:

@@ -44,13 +44,17 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Selector(msgspec.Struct, frozen=True):
-    """Which entries to delete: those that match every field that is given. An empty one matches nothing."""
+    """Which entries to delete: those that match every field that is given; an empty one matches nothing.
+
+    `all` alone matches everything.
+    """
 
     tenant: str | None = None
     tag: str | None = None
     route: str | None = None
     exact: str | None = None
     id: str | None = None
+    all: bool = False
 
     @property
     def empty(self) -> bool:
@@ -59,12 +63,11 @@ class Selector(msgspec.Struct, frozen=True):
 
     def matches(self, entry: Entry) -> bool:
         """Whether the entry is meant."""
-        return not self.empty and all(
-            (
-                self.tenant in (None, entry.tenant),
-                self.tag is None or self.tag in entry.tags,
-                self.route in (None, entry.route),
-                self.exact in (None, entry.exact),
-                self.id in (None, entry.id),
-            )
+        return (
+            not self.empty
+            and self.tenant in (None, entry.tenant)
+            and (self.tag is None or self.tag in entry.tags)
+            and self.route in (None, entry.route)
+            and self.exact in (None, entry.exact)
+            and self.id in (None, entry.id)
         )

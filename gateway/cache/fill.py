@@ -14,9 +14,9 @@ from gateway.cache import replay
 from gateway.cache.admission import refuse_answer
 from gateway.cache.answers import answer_text
 from gateway.cache.doorkeeper import Doorkeeper
-from gateway.cache.entry import Entry
+from gateway.cache.entry import Entry, Selector
 from gateway.cache.flight import Flight
-from gateway.cache.labels import Label, Labels
+from gateway.cache.labels import UNSURE, Label, Labels
 from gateway.cache.lookup import admission_rule
 from gateway.cache.same import same_answer
 from gateway.cache.semantic import Semantic
@@ -26,6 +26,8 @@ from gateway.core.exchange import Exchange
 from gateway.guarantee.sampling import sampled
 
 MOST_WAITING = 1_000
+PURGES_S = 900.0
+"""No request that was under way at a purge is under way this much later."""
 DOORS = 65_536
 """Questions that a doorkeeper remembers."""
 
@@ -64,6 +66,12 @@ class Filler:
         self.dropped = 0
         self.refused: Counter[str] = Counter()
         """Answers that were not kept, by reason."""
+        self._purges: list[tuple[float, Selector]] = []
+
+    def purged(self, selector: Selector, now: float) -> None:
+        """What was asked before `now` and matches is not kept when its answer comes: it may say what was purged."""
+        self._purges = [(at_s, each) for at_s, each in self._purges if now - at_s < PURGES_S]
+        self._purges.append((now, selector))
 
     def put(self, draft: Draft) -> bool:
         """Takes a draft, or not when too many wait."""
@@ -98,6 +106,11 @@ class Filler:
                     del self._flights[draft.ticket.exact]
                 flight.settle(entry)
                 draft.done()
+        if entry is not None:
+            try:
+                await self._learn(draft, entry)
+            except Exception:
+                log.exception("nothing is learnt from request %s", draft.exchange.id)
 
     async def _keep(self, draft: Draft) -> Entry | None:
         """The answer as an entry for those who wait for it, kept if it may be."""
@@ -115,9 +128,10 @@ class Filler:
             reason = "not_replayable"
         if reason is None and not ticket.write:
             reason = "asked"
+        if reason is None and any(exchange.started_wall <= at_s and each.matches(entry) for at_s, each in self._purges):
+            reason = "purged"
         if reason is None and ticket.rule.second_sighting and not self._doorkeeper.seen(ticket.exact):
             reason = "first_sighting"
-        await self._learn(draft, entry)
         if reason is not None:
             self.refused[reason] += 1
             return entry
@@ -136,7 +150,7 @@ class Filler:
         """A fresh answer beside its neighbour's: a free label."""
         ticket, semantic = draft.ticket, self._semantic()
         rule = ticket.rule.semantic
-        if semantic is None or rule is None or ticket.vector is None:
+        if semantic is None or rule is None or ticket.vector is None or not ticket.judged:
             return
         route = ticket.rule.route
         watched = sampled(entry.id, rule.shadow, route)
@@ -149,10 +163,7 @@ class Filler:
             return
         texts = [answer_text(each.endpoint, each.body) for each in (entry, match.entry)]
         same = await same_answers(semantic, *texts)
-        if same is None:
-            self._labels.unsure[route] += 1
-            return
-        loss = 0 if same else 1
+        loss = UNSURE if same is None else 0 if same else 1
         label = Label(draft.ended_s, route, semantic.models, entry.id, match.entry.id, match.score, loss, 1.0)
         self._labels.note(label)
 

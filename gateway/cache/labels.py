@@ -7,6 +7,7 @@ dropped and counted, which delays a certificate and proves nothing.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections import Counter
@@ -16,11 +17,14 @@ import msgspec
 
 from gateway.database import Database, DatabaseError
 
+UNSURE = -1
+"""The loss of a pair of answers that could not be judged."""
 FLUSH_S = 2.0
 MOST_WAITING = 10_000
 
 log = logging.getLogger("farthing.cache")
 
+_LOCK_ID = 0x6661726C
 _TABLE = """CREATE TABLE IF NOT EXISTS cache_labels (
   at_s DOUBLE PRECISION NOT NULL,
   route TEXT NOT NULL,
@@ -40,8 +44,9 @@ class Label(msgspec.Struct, frozen=True, array_like=True):
     """One request of a route, or `weight` of them that had no neighbour.
 
     `score` is the verifier's, `None` without a neighbour. `loss` is 1 where serving the neighbour's answer would have
-    been (or was) wrong; `entry` is that neighbour. `models` names encoder and verifier. `sampled` says that the row was
-    chosen by the request's id alone: then `loss` is of what was served, 0 for a miss.
+    been (or was) wrong, `UNSURE` where that cannot be said; `entry` is that neighbour. `models` names encoder and
+    verifier. `sampled` says that the row was chosen by the request's id alone: then `loss` is of what was served, 0 for
+    a miss.
     """
 
     at_s: float
@@ -64,6 +69,8 @@ class LabelStore:
     def migrate(self) -> None:
         """Makes the table. Raises `DatabaseError`."""
         with self._database.transaction() as cursor:
+            if self._database.dialect == "postgresql":  # replicas that start together take turns
+                cursor.execute("SELECT pg_advisory_xact_lock(?)", (_LOCK_ID,))
             cursor.execute(_TABLE)
             cursor.execute(_INDEX)
 
@@ -114,9 +121,10 @@ class Labels:
         self.dropped = 0
 
     def note(self, label: Label) -> None:
-        """Keeps a judged row."""
+        """Keeps a row."""
         if not label.sampled and label.score is not None:
-            (self.wrong if label.loss else self.right)[label.route] += 1
+            counts = self.unsure if label.loss == UNSURE else self.wrong if label.loss else self.right
+            counts[label.route] += 1
         if self._store is None:
             return
         if len(self._waiting) >= MOST_WAITING:
@@ -151,9 +159,18 @@ class Labels:
             log.warning("labels of the cache wait: %s", exc.message)
             self._waiting = [*batch, *self._waiting][:MOST_WAITING]
 
+    async def forget(self, older_s: float) -> None:
+        """Removes rows that are older; a database that is away keeps them until the next time."""
+        if self._store is not None:
+            with contextlib.suppress(DatabaseError):
+                await asyncio.to_thread(self._store.forget, self._wall() - older_s)
+
 
 def weights(labels: Sequence[Label]) -> tuple[list[float], list[float], list[float]]:
-    """Scores, losses and weights as a calibration wants them: rows without a neighbour score -inf, one row each."""
+    """Scores, losses and weights as a calibration wants them: rows without a neighbour score -inf, one row each.
+
+    None may be `UNSURE`: what they are to count as is the caller's decision.
+    """
     scores: list[float] = []
     losses: list[float] = []
     shares: list[float] = []

@@ -5,11 +5,13 @@ it found (`exchange.ticket`, `exchange.hit`); `serve` answers. Fails open: a sto
 away or late is a recorded miss. Only a request that asks for a stored answer or none (`only`) is refused.
 """
 
+import math
 from collections.abc import Callable
 
 from gateway.cache.admission import AdmissionRule, refuse, refuse_exact
 from gateway.cache.certificates import Certificates
 from gateway.cache.controls import Controls, controls
+from gateway.cache.drift import Drift
 from gateway.cache.entry import Entry
 from gateway.cache.flight import Flight
 from gateway.cache.keys import Partition, exact_key, scope_key, user_of
@@ -41,6 +43,7 @@ class Lookup:
         self._certificates = certificates
         self._flights = flights
         self._wall = clock.wall
+        self.drift = Drift()
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
         """The next stage, with a ticket where the route caches; raises `NotCached` or `BadRequest`."""
@@ -48,12 +51,22 @@ class Lookup:
         rule = self._current().caching.get(exchange.plan.route)
         if rule is not None:
             asked = controls(exchange.call)
-            await self._look(exchange, rule, asked)
-            if asked.only and exchange.hit is None:
+            await self.look(exchange, rule, asked)
+            self._count(exchange.ticket)
+            if exchange.hit is not None:
+                self._store.touch(exchange.hit.entry)
+            elif asked.only:
                 raise NotCached("No stored answer serves this request, and it asked for no other.")
         return await call_next(exchange)
 
-    async def _look(self, exchange: Exchange, rule: CacheRule, asked: Controls) -> None:
+    def _count(self, ticket: Ticket | None) -> None:
+        """Shows the score to the watch over drift."""
+        if ticket is not None and ticket.certificate is not None:
+            match = ticket.nearest
+            self.drift.add(ticket.certificate, match.score if match is not None and match.veto is None else -math.inf)
+
+    async def look(self, exchange: Exchange, rule: CacheRule, asked: Controls) -> None:
+        """Writes on the exchange what the request finds, and changes nothing else: it serves to explain, too."""
         call, identity = exchange.call, exchange.identity
         assert identity is not None, "authenticate comes before the cache"
         user = user_of(call)
@@ -80,7 +93,7 @@ class Lookup:
             return False
         now = self._wall()
         entry = await self._store.get(ticket.exact, now)
-        if entry is None or not _fresh(entry, now, ttl_s, asked):
+        if entry is None or not fresh(entry, now, ttl_s, asked):
             return False
         self._found(exchange, ticket, entry, None, now)
         return True
@@ -105,19 +118,23 @@ class Lookup:
         if not asked.read or not asked.semantic:
             return "asked"
         now = self._wall()
-        match = await semantic.match(scope.key, scope.text, encoding.vector, now)
-        if match is None or not _fresh(match.entry, now, rule.semantic.ttl_s, asked):
+        try:
+            matches = await semantic.matches(scope.key, scope.text, encoding.vector, now)
+        except StoreError:
+            ticket.judged = False
+            raise
+        certificate = ticket.certificate = self._certificates.of(rule, semantic.versions)
+        match = next((each for each in matches if fresh(each.entry, now, rule.semantic.ttl_s, asked)), None)
+        if match is None:
             return None
         ticket.nearest = match
         exchange.nearest = (match.similarity, match.score)
-        certificate = self._certificates.of(rule, semantic.versions)
         if certificate is None:
             return "shadow"
         if match.veto is not None:
             return f"veto_{match.veto}"
-        if not certificate.accepts(match.score):
-            return "below_threshold"
-        self._store.touch(match.entry.id)
+        if not self.drift.accepts(certificate, match.score):
+            return "drifted" if certificate.accepts(match.score) else "below_threshold"
         self._found(exchange, ticket, match.entry, match, now)
         return None
 
@@ -151,6 +168,7 @@ def admission_rule(rule: CacheRule) -> AdmissionRule:
     )
 
 
-def _fresh(entry: Entry, now: float, ttl_s: float, asked: Controls) -> bool:
+def fresh(entry: Entry, now: float, ttl_s: float, asked: Controls) -> bool:
+    """Whether the entry is young enough for the rule and for the request."""
     age_s = now - entry.stored_s
     return age_s <= ttl_s and (asked.max_age_s is None or age_s <= asked.max_age_s)

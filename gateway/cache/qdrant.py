@@ -122,7 +122,7 @@ class QdrantVectors:
             for field in ("tenant", "tag", "route", "exact", "id")
             if (value := getattr(selector, field)) is not None
         ]
-        if given:
+        if not selector.empty:
             await self._delete_where(models.Filter(must=[*given]))
 
     async def sweep(self, now: float) -> None:

@@ -146,6 +146,7 @@ class RedisAnswers:
             return [selector.exact]
         fields = {"tenant": selector.tenant, "tag": selector.tag, "route": selector.route}
         indexes = [f"{self._prefix}f:{field}:{value}" for field, value in fields.items() if value is not None]
+        indexes = indexes or [self._prefix + "all"]
         with _translated():
             if selector.id is not None:
                 exact: Any = await self._redis.get(f"{self._prefix}i:{selector.id}")

@@ -19,7 +19,7 @@ from gateway.encoder.port import Encoder, EncoderError, Encoding
 if TYPE_CHECKING:
     from gateway.cache.store import Vector
 
-NEIGHBOURS = 4
+NEIGHBOURS = 3
 """So many of the nearest are verified: the nearest by cosine is not always the one that asks the same."""
 ENCODE_DEADLINE_S = 0.05
 VERIFY_DEADLINE_S = 0.05
@@ -61,12 +61,12 @@ class Semantic:
         except EncoderError as exc:
             raise StoreError(exc.message) from exc
 
-    async def match(self, scope: str, text: str, vector: "Vector", now: float) -> Match | None:
-        """The best neighbour of the scope by the verifier; one that a guard refused only when there is no other."""
+    async def matches(self, scope: str, text: str, vector: "Vector", now: float) -> list[Match]:
+        """The neighbours, the best by the verifier first; those that a guard refused come last."""
         near = [each for each in await self._store.nearest(scope, vector, NEIGHBOURS, now) if each.similarity >= FLOOR]
         pairs = [Pair(each.entry.text or "", text, each.similarity) for each in near]
         if not pairs:
-            return None
+            return []
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(VERIFY_DEADLINE_S):
@@ -79,4 +79,4 @@ class Semantic:
             Match(each.entry, each.similarity, verdict.score, verdict.veto)
             for each, verdict in zip(near, verdicts, strict=True)
         ]
-        return max(matches, key=lambda match: (match.veto is None, match.score))
+        return sorted(matches, key=lambda match: (match.veto is None, match.score), reverse=True)

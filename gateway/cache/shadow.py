@@ -15,7 +15,7 @@ import msgspec
 from gateway.cache.answers import answer_text
 from gateway.cache.entry import Selector
 from gateway.cache.fill import same_answers
-from gateway.cache.labels import Label, Labels
+from gateway.cache.labels import UNSURE, Label, Labels
 from gateway.cache.semantic import Match, Semantic
 from gateway.cache.store import CacheStore, StoreError
 from gateway.cache.ticket import Ticket
@@ -89,31 +89,33 @@ class Shadow:
                     log.exception("request %s could not be asked anew", asked.exchange.id)
 
     async def _measure(self, asked: Asked) -> str:
-        fresh, why = await self._fresh(asked.exchange)
-        if not fresh:
-            return why
         stored, semantic = asked.match.entry, self._semantic()
         assert semantic is not None, "it found the entry"
+        fresh, why = await self._fresh(asked.exchange)
         same = await same_answers(semantic, fresh, answer_text(stored.endpoint, stored.body))
         if same is None:
-            return "unsure"
+            self._note(asked, semantic.models, UNSURE, 1 / asked.probability)
+            self._note(asked, semantic.models, UNSURE, 1.0, sampled=True)
+            return why
         await self._learn(asked, semantic.models, loss=0 if same else 1)
         return "right" if same else "wrong"
 
     async def _learn(self, asked: Asked, models: str, *, loss: int) -> None:
-        match, plan = asked.match, asked.exchange.plan
-        assert plan is not None, "it was served"
-        route, now = plan.route, self._clock.wall()
-        for weight, chosen in ((1 / asked.probability, False), (1.0, True)):
-            self._labels.note(
-                Label(now, route, models, asked.exchange.id, match.entry.id, match.score, loss, weight, chosen)
-            )
+        match = asked.match
+        self._note(asked, models, loss, 1 / asked.probability)
+        self._note(asked, models, loss, 1.0, sampled=True)
         if loss:
             log.warning("the entry %s answered request %s wrongly and is removed", match.entry.id, asked.exchange.id)
             try:
                 await self._store.delete(Selector(id=match.entry.id))
             except StoreError as exc:
                 log.warning("the entry %s is still there: %s", match.entry.id, exc)
+
+    def _note(self, asked: Asked, models: str, loss: int, weight: float, *, sampled: bool = False) -> None:
+        match, plan = asked.match, asked.exchange.plan
+        assert plan is not None, "it was served"
+        row = (self._clock.wall(), plan.route, models, asked.exchange.id, match.entry.id, match.score, loss, weight)
+        self._labels.note(Label(*row, sampled))
 
     async def _fresh(self, served: Exchange) -> tuple[str, str]:
         """What the upstream itself answers, as text; or nothing, and what came instead."""

@@ -53,7 +53,7 @@ class CacheStore(Protocol):
         ...
 
     def touch(self, id_: str) -> None:
-        """This entry of `nearest` was served: eviction should know. Nothing waits; an unknown id is no error."""
+        """This entry was served: eviction should know. Nothing waits; an unknown id is no error."""
         ...
 
     async def find(self, id_: str) -> Entry | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from gateway.cache.certificates import Certificates
-from gateway.cache.labels import LabelStore
+from gateway.cache.labels import UNSURE, LabelStore
 from gateway.cache.semantic import Semantic
 from gateway.database import DatabaseError
 from gateway.guarantee.certificate import Certificate
@@ -42,8 +42,8 @@ class Watcher:
     async def run(self) -> None:
         """Looks until cancelled."""
         while True:
-            await asyncio.sleep(EVERY_S)
             await self.look()
+            await asyncio.sleep(EVERY_S)
 
     async def look(self) -> None:
         """Reads the evidence of every route that serves."""
@@ -68,9 +68,17 @@ class Watcher:
 
 
 def _evidence(labels: LabelStore, certificate: Certificate, models: str) -> RiskWatch:
+    """The watch over every sampled request. A hit that could not be judged counts as those that were, so far."""
     state = watch(certificate, low=0.0)
+    judged = wrong = 0
     for label in labels.of(certificate.route, models, issued_s(certificate), sampled=True):
-        state = observe(state, float(label.loss))
+        loss = float(label.loss)
+        if label.loss == UNSURE:
+            loss = wrong / judged if judged else 0.0
+        elif label.entry is not None:
+            judged += 1
+            wrong += label.loss
+        state = observe(state, loss)
     return state
 
 

@@ -144,6 +144,8 @@ class Plan(msgspec.Struct, frozen=True):
     route: str
     targets: tuple[Target, ...]
     reasons: tuple[str, ...] = ()
+    sensitive: str | None = None
+    """Why it must not leave self-hosted targets, which are all that it has then; `None` when it may."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -195,6 +197,21 @@ class CacheHit(msgspec.Struct, frozen=True, gc=False):
     age_s: float
     similarity: float | None = None
     score: float | None = None
+
+
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """Which of a route's two targets was chosen, and by what; `why` is a name from a fixed list.
+
+    `score` is the gain that is expected of the strong target, `None` where none was asked for or none came; up to
+    `threshold` the weak one is chosen. `certificate` begins the hash of what certifies that threshold.
+    """
+
+    target: Literal["weak", "strong"]
+    why: str
+    tier: Literal["light", "embed"] | None = None
+    score: float | None = None
+    threshold: float | None = None
+    certificate: str | None = None
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -274,6 +291,10 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """Why the cache was not asked, or what it refused; a name from a fixed list."""
     nearest: tuple[float, float] | None = None
     """Cosine and the verifier's score of the best stored question, served or not."""
+    reasons: tuple[str, ...] = ()
+    """Why it went where it went, as `x-farthing-route` says."""
+    choice: Choice | None = None
+    """`None` where the route left nothing to choose."""
 
 
 class Reply:
@@ -311,6 +332,8 @@ class Exchange:
         "cache_headers",
         "cache_reason",
         "call",
+        "choice",
+        "choosing",
         "cost_micro_usd",
         "error",
         "finish_reasons",
@@ -383,6 +406,9 @@ class Exchange:
         self.savings: Savings | None = None
         self.limit_headers = b""
         """Ready header lines about limits (`x-ratelimit-*`)."""
+        self.choosing: Any = None
+        """The rule by which a target is still to be chosen; `None` when the plan is settled."""
+        self.choice: Choice | None = None
 
     def header(self, name: bytes) -> str | None:
         """A request header by its lower-case name, decoded as Latin-1."""
@@ -435,6 +461,8 @@ class Exchange:
             self.hit,
             self.cache_reason,
             self.nearest,
+            self.plan.reasons if self.plan else (),
+            self.choice,
         )
 
 

@@ -14,6 +14,7 @@ from gateway.core.clock import Clock
 from gateway.core.errors import (
     Busy,
     GatewayError,
+    InternalError,
     UpstreamBroken,
     UpstreamError,
     UpstreamTimeout,
@@ -71,6 +72,8 @@ class Dispatcher:
         """A reply, or a `GatewayError` when no target gave one."""
         plan = exchange.plan
         assert plan is not None, "resolve comes before dispatch"
+        if plan.sensitive is not None and not all(target.self_hosted for target in plan.targets):
+            raise InternalError("A sensitive request was about to leave the machines of the operator.")
         failures: list[Failure] = []
         tried: list[Replica] = []
         failover = Failover(plan, self._budget, self._ready_in, self._rng)

@@ -1,4 +1,4 @@
-"""The admin API under /admin/v1: keys, tenants, admin credentials, audit and budgets over HTTP.
+"""The admin API under /admin/v1: keys, tenants, admin credentials, audit and budgets over HTTP; others join it.
 
 It decides how a call is authenticated and what it looks like; who may do what stands in `access.authority`, and the
 store checks it again in the transaction of each change. A caller's key is nothing here. Fails closed: without a
@@ -8,7 +8,7 @@ credential 401, without the store 503. No answer but that to a creation or a rot
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -40,6 +40,8 @@ Call = Request[Any, Any, Any]
 Answer = Response[bytes]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Handler = Callable[[Call], Awaitable[Answer]]
+Row = tuple[Method, str, Permission, int, Handler]
+"""A route: its path below `PREFIX`, what the caller must be permitted, the status of its answer."""
 
 
 class TooManyLogins(GatewayError):
@@ -68,10 +70,15 @@ class FailedLogins:
         return since + LOGIN_WINDOW_S - now if count >= self._per_minute else None
 
 
-def admin_router(store: KeyStore, keyring: Keyring, spent: Callable[[], list[Spent]], clock: Clock) -> Router:
-    """The routes, to be mounted at the root. `spent` gives the state of all budget windows and must not block."""
+def admin_router(
+    store: KeyStore, keyring: Keyring, spent: Callable[[], list[Spent]], clock: Clock, more: Sequence[Row] = ()
+) -> Router:
+    """The routes, to be mounted at the root. `spent` gives the state of all budget windows and must not block.
+
+    `more` are those of other rooms, behind the same guard.
+    """
     api = _Api(store, keyring, spent, clock)
-    table: list[tuple[Method, str, Permission, int, Handler]] = [
+    table: list[Row] = [
         ("POST", "/keys", "keys:write", 201, api.create_key),
         ("GET", "/keys", "read", 200, api.list_keys),
         ("GET", "/keys/{id:str}", "read", 200, api.get_key),
@@ -86,6 +93,7 @@ def admin_router(store: KeyStore, keyring: Keyring, spent: Callable[[], list[Spe
         ("DELETE", "/admins/{id:str}", "admins:write", 200, api.revoke_admin),
         ("GET", "/audit", "read", 200, api.list_audit),
         ("GET", "/budgets", "read", 200, api.list_budgets),
+        *more,
     ]
     return Router(
         path=PREFIX,
@@ -140,10 +148,10 @@ class _Api:
         """POST /keys."""
         body = bodies.read_body(await request.body(), bodies.KeyBody)
         record, made = await asyncio.to_thread(
-            self._store.create_key, body.draft(), _actor(request), self._clock.wall()
+            self._store.create_key, body.draft(), actor_of(request), self._clock.wall()
         )
         await self._changed()
-        return _answer(shown(record) | {"secret": made.secret}, 201)
+        return answered(shown(record) | {"secret": made.secret}, 201)
 
     async def list_keys(self, request: Call) -> Answer:
         """GET /keys."""
@@ -154,33 +162,33 @@ class _Api:
         bodies.read_query(dict(request.query_params), bodies.Nothing)
         record = await asyncio.to_thread(self._store.key, request.path_params["id"])
         _must_see(request, record.tenant, "key")
-        return _answer(shown(record))
+        return answered(shown(record))
 
     async def update_key(self, request: Call) -> Answer:
         """PATCH /keys/{id}."""
         patch = bodies.read_body(await request.body(), bodies.KeyPatch)
         record = await asyncio.to_thread(
-            self._store.update_key, request.path_params["id"], patch, _actor(request), self._clock.wall()
+            self._store.update_key, request.path_params["id"], patch, actor_of(request), self._clock.wall()
         )
         await self._changed()
-        return _answer(shown(record))
+        return answered(shown(record))
 
     async def revoke_key(self, request: Call) -> Answer:
         """DELETE /keys/{id}."""
         record = await asyncio.to_thread(
-            self._store.revoke_key, request.path_params["id"], _actor(request), self._clock.wall()
+            self._store.revoke_key, request.path_params["id"], actor_of(request), self._clock.wall()
         )
         await self._changed()
-        return _answer(shown(record))
+        return answered(shown(record))
 
     async def rotate_key(self, request: Call) -> Answer:
         """POST /keys/{id}/rotate."""
         grace_s = bodies.read_body(await request.body(), bodies.RotateBody).grace_s
         record, made = await asyncio.to_thread(
-            self._store.rotate_key, request.path_params["id"], grace_s, _actor(request), self._clock.wall()
+            self._store.rotate_key, request.path_params["id"], grace_s, actor_of(request), self._clock.wall()
         )
         await self._changed()
-        return _answer(shown(record) | {"secret": made.secret})
+        return answered(shown(record) | {"secret": made.secret})
 
     async def list_tenants(self, request: Call) -> Answer:
         """GET /tenants."""
@@ -191,26 +199,26 @@ class _Api:
         bodies.read_query(dict(request.query_params), bodies.Nothing)
         name = _tenant_name(request)
         _must_see(request, name, "tenant")
-        return _answer(shown(await asyncio.to_thread(self._store.tenant, name)))
+        return answered(shown(await asyncio.to_thread(self._store.tenant, name)))
 
     async def put_tenant(self, request: Call) -> Answer:
         """PUT /tenants/{name}."""
         body = bodies.read_body(await request.body(), bodies.TenantBody)
         name = _tenant_name(request)
         record = await asyncio.to_thread(
-            self._store.put_tenant, name, body.limits(), body.metadata, _actor(request), self._clock.wall()
+            self._store.put_tenant, name, body.limits(), body.metadata, actor_of(request), self._clock.wall()
         )
         await self._changed()
-        return _answer(shown(record))
+        return answered(shown(record))
 
     async def create_admin(self, request: Call) -> Answer:
         """POST /admins."""
         body = bodies.read_body(await request.body(), bodies.AdminBody)
         record, made = await asyncio.to_thread(
-            self._store.create_admin, body.draft(), _actor(request), self._clock.wall()
+            self._store.create_admin, body.draft(), actor_of(request), self._clock.wall()
         )
         await self._changed()
-        return _answer(shown(record) | {"secret": made.secret}, 201)
+        return answered(shown(record) | {"secret": made.secret}, 201)
 
     async def list_admins(self, request: Call) -> Answer:
         """GET /admins."""
@@ -219,17 +227,17 @@ class _Api:
     async def revoke_admin(self, request: Call) -> Answer:
         """DELETE /admins/{id}."""
         record = await asyncio.to_thread(
-            self._store.revoke_admin, request.path_params["id"], _actor(request), self._clock.wall()
+            self._store.revoke_admin, request.path_params["id"], actor_of(request), self._clock.wall()
         )
         await self._changed()
-        return _answer(shown(record))
+        return answered(shown(record))
 
     async def list_audit(self, request: Call) -> Answer:
         """GET /audit."""
         query = bodies.read_query(dict(request.query_params), bodies.AuditQuery)
         rows = await asyncio.to_thread(
             self._store.audit,
-            tenant=_visible_tenant(request, query.tenant),
+            tenant=visible_tenant(request, query.tenant),
             subject=query.subject,
             before=query.before,
             limit=query.limit + 1,
@@ -239,7 +247,7 @@ class _Api:
     async def list_budgets(self, request: Call) -> Answer:
         """GET /budgets."""
         bodies.read_query(dict(request.query_params), bodies.Nothing)
-        return _page([_budget(each) for each in self._spent() if self._sees_scope(_actor(request), each)])
+        return _page([_budget(each) for each in self._spent() if self._sees_scope(actor_of(request), each)])
 
     def _sees_scope(self, actor: Actor, spent: Spent) -> bool:
         kind, _, name = spent.window.budget.scope.partition(":")
@@ -250,19 +258,20 @@ class _Api:
 
     async def _list(self, request: Call, read: Callable[..., list[Any]]) -> Answer:
         query = bodies.read_query(dict(request.query_params), bodies.PageQuery)
-        tenant = _visible_tenant(request, query.tenant)
+        tenant = visible_tenant(request, query.tenant)
         records = await asyncio.to_thread(read, tenant=tenant, after=query.after, limit=query.limit + 1)
         return _page([shown(record) for record in records], query.limit)
 
 
-def _actor(request: Call) -> Actor:
+def actor_of(request: Call) -> Actor:
+    """Whose credential the guard has let in."""
     actor: Actor = request.state.actor
     return actor
 
 
-def _visible_tenant(request: Call, asked: str | None) -> str | None:
+def visible_tenant(request: Call, asked: str | None) -> str | None:
     """The tenant to filter by: the actor's own, whatever is asked for; raises `NotFound` for another's."""
-    own = _actor(request).tenant
+    own = actor_of(request).tenant
     if asked is not None and own is not None and asked != own:
         raise authority.no_such("tenant")
     return own if own is not None else asked
@@ -270,7 +279,7 @@ def _visible_tenant(request: Call, asked: str | None) -> str | None:
 
 def _must_see(request: Call, tenant: str, noun: str) -> None:
     """Another tenant's record is answered as one that does not exist."""
-    if not authority.sees(_actor(request), tenant):
+    if not authority.sees(actor_of(request), tenant):
         raise authority.no_such(noun)
 
 
@@ -297,10 +306,11 @@ def _budget(spent: Spent) -> dict[str, Any]:
 
 def _page(rows: list[dict[str, Any]], limit: int | None = None) -> Answer:
     """A list in OpenAI's shape; one row more than `limit` tells that there are more."""
-    return _answer({"object": "list", "data": rows[:limit], "has_more": limit is not None and len(rows) > limit})
+    return answered({"object": "list", "data": rows[:limit], "has_more": limit is not None and len(rows) > limit})
 
 
-def _answer(value: Any, status: int = 200) -> Answer:
+def answered(value: Any, status: int = 200) -> Answer:
+    """`value` as JSON, which nobody stores."""
     return _response(msgspec.json.encode(value), status, {})
 
 

@@ -121,6 +121,33 @@ class AdminBody(LimitsBody, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return AdminDraft(self.name, self.role, self.tenant, self.limits())
 
 
+class PurgeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /cache/purge: entries that match all that is given. `key` is an exact key, as /cache/explain shows it."""
+
+    tenant: str | None = None
+    tag: str | None = None
+    route: str | None = None
+    key: str | None = None
+    entry: str | None = None
+    all: bool = False
+
+
+class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /cache/feedback: the entry that answered wrongly, as `x-farthing-cache-entry` named it."""
+
+    entry: str
+
+
+class ExplainBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /cache/explain: who asks (`tenant` may be left out by a credential of one tenant), and the request."""
+
+    request: msgspec.Raw
+    tenant: str | None = None
+    tags: tuple[str, ...] = ()
+    path: str = "/v1/chat/completions"
+    headers: dict[str, str] = {}
+
+
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A query without parameters."""
 

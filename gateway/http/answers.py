@@ -8,6 +8,8 @@ from gateway.core.errors import GatewayError
 from gateway.core.exchange import Dialect, Exchange, Reply
 from gateway.core.money import usd
 
+MOST_CHARS = 1024
+"""Of a header value; the reasons of a plan with long names fit."""
 JSON = (b"content-type", b"application/json")
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
@@ -70,4 +72,4 @@ def _decided(target: str, model: str, reasons: tuple[str, ...], policy: str, cac
 
 def _value(text: str) -> str:
     """A header value: printable ASCII, whatever a caller or an upstream put into a name."""
-    return "".join([c if " " <= c <= "~" else "?" for c in text[:256]])
+    return "".join([c if " " <= c <= "~" else "?" for c in text[:MOST_CHARS]])

@@ -6,10 +6,11 @@ Everything here is an error; what is only doubtful is in `lint`.
 from collections.abc import Iterator
 
 from gateway.policy.check_money import DIRECT, check_money
+from gateway.policy.check_routing import check_routing, known
 from gateway.policy.document import Document, Entry
 from gateway.policy.models import PriceSpec, RouteSpec, TargetSpec
 from gateway.policy.presets import CREDENTIAL_HEADERS, FRAMING_HEADERS, PRESETS
-from gateway.policy.problems import Path, Problem, did_you_mean
+from gateway.policy.problems import Problem, did_you_mean
 
 _SANDBOX_KEYS = ("size", "latency_ms", "tokens_per_s", "error_rate", "seed")
 _REMOTE_KEYS = ("base_url", "api_key", "auth", "headers", "query")
@@ -98,13 +99,14 @@ def _route(entry: Entry[RouteSpec], document: Document) -> Iterator[Problem]:
         yield entry.problem(("name",), f"names that begin with {DIRECT} are the gateway's own", "choose another name")
     if spec.target is not None and spec.split is not None:
         yield entry.problem(("split",), "both target and split", "keep one of them")
-    elif spec.target is None and spec.split is None:
-        yield entry.problem((), "neither target nor split", "add `target: NAME`")
+    elif spec.target is None and spec.split is None and spec.classify is None:
+        yield entry.problem((), "neither target nor split nor classify", "add `target: NAME`")
+    yield from check_routing(entry, document)
     if spec.target is not None:
-        yield from _known(entry, ("target",), spec.target, document)
+        yield from known(entry, ("target",), spec.target, document)
     yield from _split(entry, document)
     for index, name in enumerate(spec.fallbacks):
-        yield from _known(entry, ("fallbacks", index), name, document)
+        yield from known(entry, ("fallbacks", index), name, document)
         if name in spec.fallbacks[:index]:
             yield entry.problem(("fallbacks", index), f"{name!r} is given twice", "remove it")
 
@@ -115,13 +117,8 @@ def _split(entry: Entry[RouteSpec], document: Document) -> Iterator[Problem]:
         return
     names = [arm.target for arm in arms]
     for index, name in enumerate(names):
-        yield from _known(entry, ("split", index, "target"), name, document)
+        yield from known(entry, ("split", index, "target"), name, document)
         if name in names[:index]:
             yield entry.problem(("split", index, "target"), f"{name!r} is given twice", "add the weights up")
     if not any(arm.weight for arm in arms):
         yield entry.problem(("split",), "all weights are 0", "give at least one target a weight")
-
-
-def _known(entry: Entry[RouteSpec], at: Path, name: str, document: Document) -> Iterator[Problem]:
-    if name not in document.declared["targets"]:
-        yield entry.problem(at, f"unknown target {name!r}", did_you_mean(name, document.declared["targets"]))

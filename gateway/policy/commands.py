@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gateway.core.errors import PolicyError
+from gateway.guarantee.certificate import BadCertificate, load, path_of
 from gateway.policy.compile import compile_policy
 from gateway.policy.document import Document, Entry
 from gateway.policy.lint import HasPrice, lint, placeholder
+from gateway.policy.lint_routing import Cost, WeakShare, inline_cost
 from gateway.policy.load import read_document
 from gateway.policy.problems import Path as Key
 from gateway.policy.problems import PolicyProblems, Problem, in_order
@@ -26,15 +28,16 @@ def lint_command(
     *,
     strict: bool = False,
     out: TextIO | None = None,
+    cost: Cost = inline_cost,
 ) -> int:
     """Prints everything found in the policy at `path`; returns 1 on errors (with `strict` on warnings too), else 0.
 
     A secret that is not set here is an info, since a policy is linted where its secrets are not; one that is set
-    is checked.
+    is checked. `cost` compares the targets of a choice; the certificates beside the policy say how it goes.
     """
     stream = out or sys.stdout
     try:
-        problems = _findings(path, env, has_price)
+        problems = _findings(path, env, has_price, cost)
     except PolicyProblems as exc:
         problems = list(exc.problems)
     except PolicyError as exc:
@@ -55,7 +58,7 @@ def schema_command(out: TextIO | None = None) -> int:
     return 0
 
 
-def _findings(path: Path, env: Mapping[str, str], has_price: HasPrice) -> list[Problem]:
+def _findings(path: Path, env: Mapping[str, str], has_price: HasPrice, cost: Cost) -> list[Problem]:
     document = read_document(path)
     secrets = Secrets(env, path if path.is_dir() else path.parent)
     missing: dict[str, str] = {}
@@ -68,7 +71,18 @@ def _findings(path: Path, env: Mapping[str, str], has_price: HasPrice) -> list[P
             return placeholder("not-set-here", reference)
 
     compile_policy(document, resolve)
-    return in_order([*lint(document, has_price), *_unset(document, missing)])
+    return in_order([*lint(document, has_price, cost=cost, weak_share=_weak_share(path)), *_unset(document, missing)])
+
+
+def _weak_share(policies: Path) -> WeakShare:
+    def of(route: str) -> float | None:
+        path = (policies if policies.is_dir() else policies.parent) / path_of("routing", route)
+        try:
+            return load(path.read_bytes(), path.name).share_accepted
+        except (OSError, BadCertificate):
+            return None  # the gateway says at start what is wrong with it
+
+    return of
 
 
 def _unset(document: Document, missing: Mapping[str, str]) -> Iterator[Problem]:

@@ -16,12 +16,14 @@ from gateway.core.exchange import Deadlines, Identity, Plan, Pool, Retries, Targ
 from gateway.policy import units
 from gateway.policy.caching import CacheRule, SemanticRule
 from gateway.policy.check_money import DIRECT
+from gateway.policy.choosing import Classify, confined
+from gateway.policy.compile_match import rule, sensitive_rules
 from gateway.policy.compile_money import limit_table, money_rules
 from gateway.policy.document import Document, Entry
 from gateway.policy.models import (
+    ClassifySpec,
     DeadlinesSpec,
     KeySpec,
-    MatchSpec,
     PoolSpec,
     PriceSpec,
     RetriesSpec,
@@ -52,7 +54,7 @@ def compile_policy(document: Document, resolve_secret: ResolveSecret) -> Policy:
     if problems:
         raise PolicyProblems(problems)
     targets = {name: _target(entry, document, pools, headers[name]) for name, entry in document.targets.items()}
-    routes = [_route(entry.spec, targets) for entry in document.routes]
+    routes = [_route(entry.spec, targets, document.money.timezone) for entry in document.routes]
     direct = _direct_routes(targets) if document.default.direct_targets else {}
     caching = _caching(document, [*routes, *direct.values()])
     return Policy(
@@ -66,6 +68,7 @@ def compile_policy(document: Document, resolve_secret: ResolveSecret) -> Policy:
         baseline=targets[document.baseline.name] if document.baseline else None,
         money=money_rules(document, webhook),
         caching=caching,
+        sensitive=sensitive_rules(document.sensitive),
     )
 
 
@@ -197,7 +200,7 @@ def _retries(spec: RetriesSpec, base: Retries) -> Retries:
     return msgspec.structs.replace(base, **given) if given else base
 
 
-def _route(spec: RouteSpec, targets: dict[str, Target]) -> Route:
+def _route(spec: RouteSpec, targets: dict[str, Target], timezone: str) -> Route:
     def ready(name: str) -> Target:
         target = targets[name]
         deadlines = _deadlines(spec.deadlines, target.deadlines)
@@ -206,24 +209,38 @@ def _route(spec: RouteSpec, targets: dict[str, Target]) -> Route:
             return target
         return msgspec.structs.replace(target, deadlines=deadlines, retries=retries)
 
+    matched = rule(spec, timezone)
+    looked = (f"match={','.join(matched.conditions.names)}",) if matched.conditions is not None else ()
+
+    def plan(path: list[str], *reasons: str) -> Plan:
+        ordered = tuple(ready(each) for each in dict.fromkeys([*path, *spec.fallbacks]))
+        made = Plan(spec.name, ordered, (f"route={spec.name}", *looked, *reasons))
+        kept = confined(made, "route") if spec.sensitive else made
+        assert kept is not None, "`check` refuses sensitive routes with targets that are not self-hosted"
+        return kept
+
+    if spec.classify is not None:
+        choice = _classify(spec.name, spec.classify, plan)
+        return Route(spec.name, matched, [Arm(1.0, choice.strong, choice.strong)], classify=choice)
     shares = [(arm.target, arm.weight) for arm in spec.split or ()] or [(spec.target or "", 1.0)]
     split = "split " + "/".join(f"{weight:g}" for _, weight in shares)
     arms = []
     for name, weight in shares:
-        path = tuple(ready(each) for each in dict.fromkeys([name, *spec.fallbacks]))
-        reasons = (f"route={spec.name}", *([split, f"arm={name}"] if len(shares) > 1 else []))
-        arms.append(Arm(weight, Plan(spec.name, path, reasons), Plan(spec.name, path, (*reasons, "sticky=session"))))
-    return Route(spec.name, _rule(spec.match), arms, sticky=any(arm.sticky for arm in spec.split or ()))
+        reasons = (split, f"arm={name}") if len(shares) > 1 else ()
+        arms.append(Arm(weight, plan([name], *reasons), plan([name], *reasons, "sticky=session")))
+    return Route(spec.name, matched, arms, sticky=any(arm.sticky for arm in spec.split or ()))
 
 
-def _rule(match: MatchSpec) -> Rule:
-    models = match.models
-    return Rule(
-        models=None if models is None else frozenset(model for model in models if "*" not in model),
-        globs=tuple(model for model in models or () if "*" in model),
-        tenants=None if match.tenants is None else frozenset(match.tenants),
-        tags=None if match.tags is None else frozenset(match.tags),
-        headers=tuple((name.encode(), value) for name, value in (match.headers or {}).items()),
+def _classify(route: str, spec: ClassifySpec, plan: Callable[[list[str]], Plan]) -> Classify:
+    return Classify(
+        route=route,
+        weak=plan([spec.weak, spec.strong]),
+        strong=plan([spec.strong]),
+        tier=spec.tier,
+        max_quality_loss=spec.max_quality_loss,
+        confidence=spec.confidence,
+        strong_share=spec.strong_share,
+        strong_cap_per_key=spec.strong_cap_per_key,
     )
 
 
@@ -287,6 +304,7 @@ def _hash(document: Document) -> str:
     canonical["budgets"] = [_content(entry.spec) for entry in document.budgets]
     canonical["limits"] = [_content(entry.spec) for entry in document.limits]
     canonical["money"] = _content(document.money)
+    canonical["sensitive"] = _content(document.sensitive)
     return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -17,6 +17,7 @@ from gateway.policy.models import (
     PolicyFile,
     PoolSpec,
     RouteSpec,
+    SensitiveSpec,
     Spec,
     TargetSpec,
 )
@@ -59,6 +60,7 @@ class Document:
     budgets: list[Entry[BudgetSpec]] = field(default_factory=list)
     limits: list[Entry[LimitSpec]] = field(default_factory=list)
     money_rules: Entry[MoneySpec] | None = None
+    sensitive_rules: Entry[SensitiveSpec] | None = None
     declared: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
@@ -70,6 +72,11 @@ class Document:
     def money(self) -> MoneySpec:
         """The `money` section, or what holds without one."""
         return self.money_rules.spec if self.money_rules else MoneySpec()
+
+    @property
+    def sensitive(self) -> SensitiveSpec:
+        """The `sensitive` section, or what holds without one."""
+        return self.sensitive_rules.spec if self.sensitive_rules else SensitiveSpec()
 
 
 def merge(sources: Sequence[Source]) -> tuple[Document, list[Problem]]:
@@ -103,6 +110,7 @@ def _read_file(source: Source, document: Document) -> Iterator[Problem]:
     document.limits += [entry for _, entry in (yield from _list(source, "limits", LimitSpec)) if entry]
     document.defaults = yield from _once(source, "defaults", DefaultsSpec, document.defaults)
     document.money_rules = yield from _once(source, "money", MoneySpec, document.money_rules)
+    document.sensitive_rules = yield from _once(source, "sensitive", SensitiveSpec, document.sensitive_rules)
     yield from _baseline(source, document)
 
 

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 from gateway.core.exchange import Target
 from gateway.policy.compile import ResolveSecret, compile_policy
 from gateway.policy.document import Document, Entry
-from gateway.policy.globs import covers, matches
+from gateway.policy.includes import includes, matched
 from gateway.policy.lint_money import lint_money, refused_unpriced, target_names
+from gateway.policy.lint_routing import Cost, WeakShare, inline_cost, lint_routing
 from gateway.policy.models import MatchSpec, TargetSpec
 from gateway.policy.presets import PRESETS
 from gateway.policy.problems import Problem, did_you_mean, in_order
@@ -24,10 +25,18 @@ HasPrice = Callable[[Target], bool]
 _INTERNAL_SUFFIXES = (".localhost", ".local", ".internal", ".svc", ".cluster.local", ".lan", ".home.arpa")
 
 
-def lint(document: Document, has_price: HasPrice, resolve_secret: ResolveSecret | None = None) -> list[Problem]:
+def lint(
+    document: Document,
+    has_price: HasPrice,
+    resolve_secret: ResolveSecret | None = None,
+    *,
+    cost: Cost = inline_cost,
+    weak_share: WeakShare = lambda _: None,
+) -> list[Problem]:
     """Warnings and infos, by file and line. Raises `PolicyProblems` when the document cannot be compiled.
 
-    Without `resolve_secret` secrets are taken as set: nothing outside the document is looked at.
+    Without `resolve_secret` secrets are taken as set: nothing outside the document is looked at. `cost` and
+    `weak_share` tell whether a choice between two targets pays.
     """
     policy = compile_policy(document, resolve_secret or _assumed)
     return in_order(
@@ -39,6 +48,7 @@ def lint(document: Document, has_price: HasPrice, resolve_secret: ResolveSecret 
             *_restricted_but_direct(document),
             *_targets(document, policy, has_price),
             *lint_money(document, policy, has_price),
+            *lint_routing(document, policy, cost, weak_share),
         ]
     )
 
@@ -53,35 +63,20 @@ def placeholder(why: str, reference: str) -> str:
 
 
 def _shadowed(document: Document) -> Iterator[Problem]:
+    zone = document.money.timezone
     for index, route in enumerate(document.routes):
         for earlier in document.routes[:index]:
-            if _includes(earlier.spec.match, route.spec.match):
+            if includes(matched(earlier.spec), matched(route.spec), zone):
                 where = earlier.problem((), "").where
                 message = f"never reached: {earlier.name!r} ({where}) takes all of its requests before it"
                 yield route.problem((), message, "move it up, narrow the other, or remove it", "warning")
                 break
 
 
-def _includes(wide: MatchSpec, narrow: MatchSpec) -> bool:
-    """Whether every request that `narrow` matches is matched by `wide`."""
-    required = wide.headers or {}
-    given = narrow.headers or {}
-    return (
-        covers(wide.models, narrow.models)
-        and _subset(wide.tenants, narrow.tenants)
-        and _subset(wide.tags, narrow.tags)
-        and all(name in given and matches(pattern, given[name]) for name, pattern in required.items())
-    )
-
-
-def _subset(wide: list[str] | None, narrow: list[str] | None) -> bool:
-    return wide is None or (narrow is not None and set(narrow) <= set(wide))
-
-
 def _unused(document: Document) -> Iterator[Problem]:
     used = {name for route in document.routes for name in target_names(route.spec)}
     used |= {document.baseline.name} if document.baseline else set()
-    catch_all = any(_includes(route.spec.match, MatchSpec()) for route in document.routes)
+    catch_all = any(includes(matched(route.spec), MatchSpec()) for route in document.routes)
     if catch_all or not document.default.direct_targets:
         for name, target in document.targets.items():
             if name not in used:
@@ -142,10 +137,10 @@ def _restricted_but_direct(document: Document) -> Iterator[Problem]:
     shared = {name for spec in for_all for name in target_names(spec)}
 
     def exposed(name: str) -> bool:
-        return not any(_includes(spec.match, MatchSpec(models=[name])) for spec in for_all)
+        return not any(includes(matched(spec), MatchSpec(models=[name])) for spec in for_all)
 
     for route in document.routes:
-        match = route.spec.match
+        match = matched(route.spec)
         if not (match.tenants or match.tags):
             continue
         fix = "set `defaults: {direct_targets: false}` if they must not"

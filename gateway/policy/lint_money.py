@@ -59,4 +59,5 @@ def refused_unpriced(document: Document) -> dict[str, str]:
 def target_names(route: RouteSpec) -> list[str]:
     """The targets of a route, first to last."""
     arms = [arm.target for arm in route.split or ()]
-    return [*([route.target] if route.target else []), *arms, *route.fallbacks]
+    chosen = [route.classify.weak, route.classify.strong] if route.classify else []
+    return [*([route.target] if route.target else []), *arms, *chosen, *route.fallbacks]

@@ -51,6 +51,9 @@ UnknownPrice = Annotated[
 Amount = Annotated[float, _read(units.amount), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
 Name = Annotated[str, _read(units.name), _text(units.NAME)]
 Pattern = Annotated[str, _read(units.pattern), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 256})]
+Regex = Annotated[str, _read(units.regex), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 1024})]
+Keyword = Annotated[str, _read(units.keyword), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 128})]
+Hours = Annotated[tuple[int, int], _read(units.hours), _text(units.HOURS, "09:00-17:30", "22:00-06:00")]
 HeaderName = Annotated[str, _read(units.header_name), _text(units.HEADER_NAME)]
 HeaderValue = Annotated[str, _read(units.header_value), WithJsonSchema({"type": "string", "minLength": 1})]
 SecretRef = Annotated[str, _read(units.secret_ref), _text(units.SECRET_REF, "env:OPENAI_API_KEY", "file:key.txt")]
@@ -60,6 +63,8 @@ ReplicaUrl = Annotated[str, _read(units.replica_url), _text(r"^https?://", "http
 Provider = Literal[
     "openai", "openai_compatible", "azure", "anthropic", "vllm", "sglang", "tgi", "ollama", "llamacpp", "sandbox"
 ]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Latency = Literal["interactive", "batch"]
 Engine = Literal["vllm", "sglang", "tgi", "ollama", "llamacpp"]
 Auth = Literal["bearer", "api-key", "x-api-key", "none"]
 
@@ -193,6 +198,57 @@ class MatchSpec(Spec):
     """Tags of the caller's key: one of these is enough."""
     headers: Annotated[dict[HeaderName, Pattern], Field(min_length=1)] | None = None
     """Request headers that must all be there; `*` in a value stands for any text."""
+    regex: Annotated[list[Regex], Field(min_length=1)] | None = None
+    """Regular expressions in RE2's syntax, looked for in the text; `(?i)` in front ignores case."""
+    keywords: Annotated[list[Keyword], Field(min_length=1)] | None = None
+    """Words and phrases, looked for in the text as whole words in any case."""
+    text: Literal["last", "all"] = "last"
+    """Where `regex` and `keywords` look: the last user text, or `all` text of the request. Default last."""
+    min_input_tokens: Count | None = None
+    """The fewest input tokens, estimated: four bytes of the request a token."""
+    max_input_tokens: Count | None = None
+    """The most input tokens, estimated in the same way."""
+    tools: bool | None = None
+    """Whether the request offers tools."""
+    images: bool | None = None
+    """Whether the request holds images."""
+    structured: bool | None = None
+    """Whether the request asks for an answer in JSON (`response_format`)."""
+    hours: Annotated[list[Hours], Field(min_length=1)] | None = None
+    """Spans of the day; one that ends before it begins goes past midnight."""
+    days: Annotated[list[Day], Field(min_length=1)] | None = None
+    """Days of the week, `mon` to `sun`; a span past midnight belongs to the day that it begins on."""
+    timezone: Timezone | None = None
+    """Where `hours` and `days` are meant: an IANA name. Default: `money.timezone`."""
+    sensitive: bool | None = None
+    """Whether the request is sensitive: by its header `x-farthing-sensitive` or by the `sensitive` section."""
+    latency: Latency | None = None
+    """The class that the header `x-farthing-latency` names; `interactive` where it names none."""
+
+
+class ClassifySpec(Spec):
+    """Two targets: requests that the strong one would hardly answer better go to the weak one, which costs less.
+
+    Without a certificate for `max_quality_loss`, or a calibrated `strong_share`, all go to the strong one.
+    """
+
+    weak: Name
+    """The target that costs less."""
+    strong: Name
+    """The target that answers better: where requests go in doubt, and when the weak one fails."""
+    tier: Literal["light", "embed"] = "light"
+    """What looks at a request: its structure (`light`, below a millisecond), or its meaning too (`embed`: the
+    encoder's pass, which a semantic cache shares). Default light."""
+    max_quality_loss: Fraction | None = None
+    """How much quality may be lost on average, over all requests of the route, against the strong target alone; in the
+    units of the labels that it was certified on."""
+    confidence: Fraction = 0.95
+    """How sure the certificate must be of it. Default 95%."""
+    strong_share: Fraction | None = None
+    """Instead of `max_quality_loss`: the share of requests that go to the strong target. It bounds cost, not loss."""
+    strong_cap_per_key: Fraction | None = None
+    """The largest share of one key's requests that the classifier may send to the strong target, over about a hundred
+    of them: it blunts prompts that are made to look hard."""
 
 
 class ArmSpec(Spec):
@@ -249,9 +305,14 @@ class RouteSpec(Spec):
     match: MatchSpec
     """Which requests it takes; `{}` takes all."""
     target: Name | None = None
-    """Where they go. Give this or `split`."""
+    """Where they go. Give this, `split` or `classify`."""
     split: Annotated[list[ArmSpec], Field(min_length=1)] | None = None
-    """Shares of them to several targets. Give this or `target`."""
+    """Shares of them to several targets. Give this, `target` or `classify`."""
+    classify: ClassifySpec | None = None
+    """To a weak or a strong target, by what the request asks for. Give this, `target` or `split`. Without `models` in
+    `match` the route takes the models `auto`, `auto:cheap` and `auto:best`."""
+    sensitive: bool = False
+    """Its requests never leave self-hosted targets. Default false."""
     fallbacks: list[Name] = []
     """Targets tried in this order when the first fails before it has answered."""
     deadlines: DeadlinesSpec = DeadlinesSpec()
@@ -273,6 +334,19 @@ class DefaultsSpec(Spec):
     """Whether a request that no route takes may name a target, or a target's model, and go straight to it."""
     cache: CacheSpec | None = None
     """What routes cache that say nothing of it themselves, and requests that go straight to a target."""
+
+
+class SensitiveSpec(Spec):
+    """Which requests never leave self-hosted targets, on every route. Any one of these is enough."""
+
+    regex: list[Regex] = []
+    """Regular expressions in RE2's syntax, looked for in all text of a request."""
+    keywords: list[Keyword] = []
+    """Words and phrases, looked for in all text of a request as whole words in any case."""
+    tenants: list[Name] = []
+    """Tenants, by name."""
+    tags: list[Name] = []
+    """Tags of the caller's key."""
 
 
 class BudgetSpec(Spec):
@@ -337,3 +411,5 @@ class PolicyFile(Spec):
     """How fast callers may ask."""
     money: MoneySpec = MoneySpec()
     """How money is counted; in one file only."""
+    sensitive: SensitiveSpec = SensitiveSpec()
+    """Which requests never leave self-hosted targets; in one file only."""

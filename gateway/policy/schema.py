@@ -13,11 +13,11 @@ def policy_schema() -> dict[str, Any]:
     """The schema of one file. It knows keys and values; whether names exist only `lint` can tell."""
     schema = PolicyFile.model_json_schema(by_alias=False)
     definitions = schema["$defs"]
-    definitions["RouteSpec"]["oneOf"] = [{"required": ["target"]}, {"required": ["split"]}]
+    definitions["RouteSpec"]["oneOf"] = [{"required": [key]} for key in ("target", "split", "classify")]
     definitions["TargetSpec"]["oneOf"] = [{"required": ["provider"]}, {"required": ["pool"]}]
     definitions["LimitSpec"]["anyOf"] = [{"required": [key]} for key in ("requests", "tokens", "concurrent")]
     cleaned: dict[str, Any] = _clean(schema)
-    for section in ("targets", "pools", "keys", "defaults", "routes", "budgets", "limits", "money"):
+    for section in ("targets", "pools", "keys", "defaults", "routes", "budgets", "limits", "money", "sensitive"):
         _or_empty(cleaned["properties"], section)
     return {"$schema": DIALECT, **cleaned, "title": "Farthing policy"}
 

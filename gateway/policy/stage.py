@@ -1,16 +1,17 @@
 """The stage that turns identity and request into a plan: first route that matches, one arm of its split.
 
-Fails closed: no route and no target of that name is 404 `model_not_found`. The policy that is current when a
-request arrives serves it to its end, whatever is reloaded meanwhile.
+Fails closed: no route and no target of that name is 404 `model_not_found`; a sensitive request without a self-hosted
+target is 403 `no_self_hosted_target`. The policy that is current when a request arrives serves it to its end, whatever
+is reloaded meanwhile.
 """
 
 from collections.abc import Callable
 
 import msgspec
 
-from gateway.core.errors import NotFound
 from gateway.core.exchange import Exchange, Next, Plan, Reply, Retries
 from gateway.policy.compile import Policy
+from gateway.policy.resolve import resolved
 
 
 class Resolve:
@@ -21,23 +22,16 @@ class Resolve:
         self._rng = rng
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
-        """404 or the next stage with `exchange.plan` set."""
+        """404, 403, or the next stage with `exchange.plan` set, and `choosing` where a choice is left."""
         policy = self._current()
         exchange.policy = policy.hash
         call, identity = exchange.call, exchange.identity
         assert identity is not None, "authenticate comes before resolve"
-        if call.model is not None:
-            route = policy.resolve(identity, call.model, call.headers)
-            if route is None:
-                raise NotFound(
-                    f"The model `{call.model}` does not exist or you do not have access to it.", param="model"
-                )
+        plan, choosing = resolved(policy, identity, call, exchange.started_wall, self._rng())
+        if call.endpoint == "other":
+            exchange.plan = _single(plan, safe=call.method in ("GET", "HEAD"))
         else:
-            route = policy.default_route_for_path(identity, call.headers)
-            if route is None:
-                raise NotFound(f"No route serves {call.path} without a model.", code="no_route")
-        plan = route.plan(self._rng(), exchange.header(b"x-farthing-session") if route.sticky else None)
-        exchange.plan = plan if call.endpoint != "other" else _single(plan, safe=call.method in ("GET", "HEAD"))
+            exchange.plan, exchange.choosing = plan, choosing
         return await call_next(exchange)
 
 

@@ -15,6 +15,9 @@ import msgspec
 from gateway.core.exchange import Identity, Plan, Pool, Target
 from gateway.core.limits import Applies
 from gateway.policy.caching import CacheRule
+from gateway.policy.choosing import Classify
+from gateway.policy.conditions import Conditions
+from gateway.policy.facts import Facts, SensitiveRules
 from gateway.policy.globs import matches
 from gateway.policy.limits import LimitTable, MoneyRules
 
@@ -26,13 +29,22 @@ _Key = tuple[str, frozenset[str], str | None]
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """When a route matches. `None` sets no condition. `headers` are lower-case names with a value pattern."""
+    """When a route matches. `None` sets no condition. `headers` are lower-case names with a value pattern.
+
+    `conditions` look at the request itself, and are evaluated only for routes that state them.
+    """
 
     models: frozenset[str] | None = None
     globs: tuple[str, ...] = ()
     tenants: frozenset[str] | None = None
     tags: frozenset[str] | None = None
     headers: tuple[tuple[bytes, str], ...] = ()
+    conditions: Conditions | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether caller and model decide alone."""
+        return not self.headers and self.conditions is None
 
     def admits(self, tenant: str, tags: frozenset[str]) -> bool:
         """Whether the caller is one that the route is for."""
@@ -53,6 +65,12 @@ class Rule(msgspec.Struct, frozen=True):
             for wanted, pattern in self.headers
         )
 
+    def holds(self, headers: _Headers, facts: Facts | None) -> bool:
+        """Whether headers and conditions are met; without facts no condition is."""
+        return (not self.headers or self.heads(headers)) and (
+            self.conditions is None or (facts is not None and self.conditions.hold(facts))
+        )
+
 
 class Arm(msgspec.Struct, frozen=True):
     """One side of a route: its weight, and its plan when drawn at random and when chosen by the session."""
@@ -66,16 +84,21 @@ class Route:
     """A named way through the gateway. Immutable; `plan` returns one of the plans it was built with.
 
     `sticky` says that `plan` looks at the session. Sides of weight 0 are left out; one at least has a weight.
+    `classify` is the choice that is still to be made, whose strong plan is then the route's; `None` when there is none.
     """
 
-    __slots__ = ("_arms", "_limits", "_only", "_salt", "name", "rule", "sticky", "targets")
+    __slots__ = ("_arms", "_limits", "_only", "_salt", "classify", "name", "rule", "sticky", "targets")
 
-    def __init__(self, name: str, rule: Rule, arms: Sequence[Arm], *, sticky: bool = False) -> None:
+    def __init__(
+        self, name: str, rule: Rule, arms: Sequence[Arm], *, sticky: bool = False, classify: Classify | None = None
+    ) -> None:
         live = [arm for arm in arms if arm.weight > 0]
+        self.classify = classify
         self.name = name
         self.rule = rule
         self.sticky = sticky
-        self.targets = tuple({target.name: target for arm in live for target in arm.drawn.targets}.values())
+        plans = [arm.drawn for arm in live] + ([classify.weak] if classify is not None else [])
+        self.targets = tuple({target.name: target for plan in plans for target in plan.targets}.values())
         self._arms = tuple(live)
         self._only = live[0].drawn if len(live) == 1 else None
         self._salt = name.encode() + b"\0"
@@ -89,7 +112,14 @@ class Route:
     @property
     def primaries(self) -> tuple[str, ...]:
         """Names of the targets that requests of this route go to first."""
-        return tuple(arm.drawn.targets[0].name for arm in self._arms)
+        weak = (self.classify.weak.targets[0].name,) if self.classify is not None else ()
+        return (*(arm.drawn.targets[0].name for arm in self._arms), *weak)
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """Every plan that it can give at first, in order."""
+        weak = (self.classify.weak,) if self.classify is not None else ()
+        return (*(arm.drawn for arm in self._arms), *weak)
 
     def plan(self, draw: float, session: str | None = None) -> Plan:
         """Where this request goes. `draw` is uniform in [0, 1).
@@ -117,6 +147,7 @@ class Policy:
     `hash` is the first 12 hex digits of the SHA-256 of its content (references to secrets, not their values).
     `keys` maps the SHA-256 hex digest of a caller's secret to who that is. `baseline` is what savings are counted
     against, `None` when they are not. `caching` has the rules of the routes that cache, by the route's name.
+    `sensitive` has the rules by which requests keep to self-hosted targets, `None` without any.
     """
 
     __slots__ = (
@@ -133,6 +164,7 @@ class Policy:
         "money",
         "pools",
         "routes",
+        "sensitive",
         "targets",
     )
 
@@ -149,6 +181,7 @@ class Policy:
         baseline: Target | None,
         money: MoneyRules,
         caching: Mapping[str, CacheRule],
+        sensitive: SensitiveRules | None = None,
     ) -> None:
         self.hash = hash_
         self.targets = dict(targets)
@@ -158,6 +191,7 @@ class Policy:
         self.baseline = baseline
         self.money = money
         self.caching = dict(caching)
+        self.sensitive = sensitive
         self._limits = limits
         self._direct = dict(direct)
         self._exact: dict[str, list[int]] = {}
@@ -170,29 +204,28 @@ class Policy:
         self._memo: dict[_Key, Route | tuple[Route, ...] | None] = {}
         self._names: dict[tuple[str, frozenset[str]], list[str]] = {}
 
-    def resolve(self, identity: Identity, model: str, headers: _Headers) -> Route | None:
-        """The first route that matches, else the target of that name, else `None`: an unknown model.
+    def find(self, identity: Identity, model: str | None) -> Route | tuple[Route, ...] | None:
+        """The route that caller and model decide; or, where more decides, all in question in order; or `None`.
 
-        `headers` are lower-case pairs; they are looked at only when a route in question asks for one.
+        Without a model (files, batches): the first route for every model, else the sole target. A look-up.
         """
         key = (identity.tenant, identity.tags, model)
         found = self._memo.get(key, _UNSEEN)
-        if found is _UNSEEN:
-            found = self._learn(key)
-        if type(found) is tuple:
-            return _first(found, headers)
-        return found  # type: ignore[return-value]  # the tuple case ended above; an exact type test is faster
+        return self._learn(key) if found is _UNSEEN else found
 
-    def default_route_for_path(self, identity: Identity, headers: _Headers) -> Route | None:
-        """The route of a request without a model (files, batches); `None` when there is none.
+    def resolve(self, identity: Identity, model: str, headers: _Headers, facts: Facts | None = None) -> Route | None:
+        """The first route that matches, else the target of that name, else `None`: an unknown model.
 
-        It is the first one for every model, else the sole target.
+        `headers` are lower-case pairs; they and `facts` are looked at only when a route in question asks for more than
+        caller and model. Without facts no condition of the request itself is met.
         """
-        key = (identity.tenant, identity.tags, None)
-        found = self._memo.get(key, _UNSEEN)
-        if found is _UNSEEN:
-            found = self._learn(key)
-        return _first(found, headers) if isinstance(found, tuple) else found
+        found = self.find(identity, model)
+        return first(found, headers, facts) if isinstance(found, tuple) else found
+
+    def default_route_for_path(self, identity: Identity, headers: _Headers, facts: Facts | None = None) -> Route | None:
+        """The route of a request without a model (files, batches); `None` when there is none."""
+        found = self.find(identity, None)
+        return first(found, headers, facts) if isinstance(found, tuple) else found
 
     @property
     def has_limits(self) -> bool:
@@ -238,14 +271,14 @@ class Policy:
         return found
 
     def _match(self, tenant: str, tags: frozenset[str], model: str | None) -> Route | tuple[Route, ...] | None:
-        """The route; or, where headers decide, all routes in question in order; or `None`."""
+        """See `find`."""
         exact = self._exact.get(model, []) if model is not None else []
         candidates: list[Route] = []
         for index in sorted({*exact, *self._open}) if exact else self._open:
             route = self.routes[index]
             if route.rule.admits(tenant, tags) and route.rule.takes(model):
                 candidates.append(route)
-                if not route.rule.headers:
+                if route.rule.open:
                     break
         else:
             direct = self._fallthrough(model)
@@ -253,7 +286,7 @@ class Policy:
                 candidates.append(direct)
         if not candidates:
             return None
-        return tuple(candidates) if candidates[0].rule.headers else candidates[0]
+        return candidates[0] if candidates[0].rule.open else tuple(candidates)
 
     def _fallthrough(self, model: str | None) -> Route | None:
         """What is taken when no route matches: the named target, or the only one where nothing is named."""
@@ -262,8 +295,9 @@ class Policy:
         return next(iter(self._direct.values())) if len(self.targets) == 1 and self._direct else None
 
 
-def _first(candidates: tuple[Route, ...], headers: _Headers) -> Route | None:
+def first(candidates: tuple[Route, ...], headers: _Headers, facts: Facts | None) -> Route | None:
+    """The first of `candidates` whose headers and conditions are met."""
     for route in candidates:
-        if not route.rule.headers or route.rule.heads(headers):
+        if route.rule.holds(headers, facts):
             return route
     return None

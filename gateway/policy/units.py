@@ -21,6 +21,11 @@ COUNT = r"^[0-9]+(\.[0-9]+)?[kM]?$"
 SCOPE = r"^(all|tenant|key|(tenant|key|route|tag):[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127})$"
 SECRET_REF = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$"  # noqa: S105 - the form of a reference, not a secret
 
+HOURS = r"^([01]?[0-9]|2[0-3]):[0-5][0-9]-(([01]?[0-9]|2[0-3]):[0-5][0-9]|24:00)$"
+MAX_REGEX_CHARS = 1024
+MINUTES = 24 * 60
+
+_REGEX_MEMORY = 8 << 20
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_DURATION_S = 7 * 86400.0
 _FACTORS = {"k": 1_000, "M": 1_000_000}
@@ -211,6 +216,54 @@ def pattern(value: Any) -> str:
     if not isinstance(value, str) or not value or len(value) > 256 or not value.isprintable():
         raise BadValue(f"{_shown(value)} is not a pattern", "write a text, with * for any part: gpt-4o*")
     return value
+
+
+def regex(value: Any) -> str:
+    """A regular expression of RE2 (linear in the text, whatever the pattern), tried once on a text."""
+    if not isinstance(value, str) or not value or len(value) > MAX_REGEX_CHARS or "\n" in value:
+        raise BadValue(f"{_shown(value)} is not a regular expression", "write one line of at most 1024 characters")
+    import re2  # noqa: PLC0415 - only for policies that use it
+
+    try:
+        made = re2.compile(value, regex_options())
+        made.search("a text to try it on, 123")
+    except (re2.error, UnicodeEncodeError) as exc:
+        fix = "write it in RE2's syntax, which has no look-around and no back-references; quote it in YAML"
+        raise BadValue(f"{_shown(value)} is not a regular expression ({_words(exc)})", fix) from exc
+    return value
+
+
+def _words(error: Exception) -> str:
+    reason = error.args[0] if error.args else error
+    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+
+
+def regex_options() -> Any:
+    """How every pattern of a policy is compiled: bounded memory, no captures, silent."""
+    import re2  # noqa: PLC0415 - only for policies that use it
+
+    options = re2.Options()
+    options.max_mem = _REGEX_MEMORY
+    options.never_capture = True
+    options.log_errors = False
+    return options
+
+
+def keyword(value: Any) -> str:
+    """A word or a phrase, found between word boundaries in any case."""
+    if not isinstance(value, str) or not value.strip() or len(value) > 128 or not value.isprintable():
+        raise BadValue(f"{_shown(value)} is not a keyword", "write a word or a phrase of at most 128 characters")
+    return " ".join(value.split())
+
+
+def hours(value: Any) -> tuple[int, int]:
+    """`09:00-17:30` as minutes of the day, the end not included; past midnight where the end is before the begin."""
+    if not isinstance(value, str) or not re.fullmatch(HOURS, value):
+        raise BadValue(f"{_shown(value)} is not a span of hours", 'write "09:00-17:30", or "22:00-06:00" over midnight')
+    begin, end = (int(at.partition(":")[0]) * 60 + int(at.partition(":")[2]) for at in value.split("-"))
+    if begin == end:
+        raise BadValue(f"{value} is empty", "leave `hours` out for the whole day")
+    return begin, end
 
 
 def header_name(value: Any) -> str:

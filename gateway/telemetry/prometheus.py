@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from gateway import __version__
-from gateway.core.exchange import RequestRecord, Savings
+from gateway.core.exchange import Choice, RequestRecord, Savings
 from gateway.core.money import MICRO
 
 MAX_LABEL_SETS = 200
@@ -29,6 +29,7 @@ Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 _SIMILARITY = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99, 1.0)
 _SCORE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
+_GAIN = (-0.5, -0.3, -0.2, -0.1, -0.05, 0.0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 _AGE_S = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0, 604_800.0)
 _OVERHEAD_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
 _PER_TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
@@ -185,6 +186,17 @@ class PrometheusMetrics(Collector):
         self._cache_time = _Counter(
             "farthing_cache_saved_milliseconds", "What upstreams took for answers served again.", ("route",)
         )
+        self._routed = _Counter(
+            "farthing_routing_decisions",
+            "Requests sent to a route's weak or strong target, and by what.",
+            ("route", "choice", "why"),
+        )
+        self._routing_score = _Histogram(
+            "farthing_routing_score",
+            "The gain that was expected of the strong target.",
+            ("route",),
+            _GAIN,
+        )
         self._attempts = _Counter("farthing_attempts", "Upstream calls by their result.", ("target", "result"))
         self._live: list[tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str, Labels, Read]] = []
         self.gauge("farthing_build_info", "The version that runs.", ("version",), lambda: [((__version__,), 1)])
@@ -213,6 +225,8 @@ class PrometheusMetrics(Collector):
         self._overhead.observe((record.endpoint,), record.overhead_s)
         if record.cache != "off":
             self._add_cache(record)
+        if record.choice is not None:
+            self._add_choice(record.route, record.choice)
         if record.savings is not None:
             self._add_savings(record.route, record.savings)
         if not record.attempts:
@@ -265,6 +279,11 @@ class PrometheusMetrics(Collector):
         self._cache_time.add((route,), round(hit.took_s * 1000))
         self._cache_tokens.add((route, "input"), hit.usage.input)
         self._cache_tokens.add((route, "output"), hit.usage.output)
+
+    def _add_choice(self, route: str, choice: Choice) -> None:
+        self._routed.add((route, choice.target, choice.why))
+        if choice.score is not None:
+            self._routing_score.observe((route,), choice.score)
 
     def _add_savings(self, route: str, savings: Savings) -> None:
         self._baseline.add((route,), savings.baseline)

@@ -62,7 +62,7 @@ async def test_without_a_certificate_it_watches_and_serves_nothing():
 
 
 async def test_with_one_the_same_question_in_other_words_is_answered(versions):
-    async with world(versions) as (upstream, gateway, http), http:
+    async with world(versions) as (_, gateway, http), http:
         first = await post(http, asks(ASKED))
         await kept(gateway)
         answer = await hit(http, asks(AGAIN))
@@ -70,9 +70,7 @@ async def test_with_one_the_same_question_in_other_words_is_answered(versions):
         assert float(answer.headers["x-farthing-cache-similarity"]) > 0.9
         assert answer.json()["choices"] == first.json()["choices"]
         assert answer.headers["x-farthing-cost-usd"] == "0.000000"
-        calls = upstream.count()
-        assert (await hit(http, asks(AGAIN))).headers["x-farthing-cache"] == "semantic"
-        assert upstream.count() == calls
+        assert answer.headers["x-farthing-attempts"] == "0"
 
 
 async def test_another_question_is_not(versions):

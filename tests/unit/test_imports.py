@@ -16,6 +16,7 @@ RANK = {
     "database": 2,
     "encoder": 2,
     "guarantee": 2,
+    "certificates": 2,
     "access": 3,
     "cache": 3,
     "dispatch": 3,
@@ -24,12 +25,14 @@ RANK = {
     "routing": 3,
     "telemetry": 3,
     "pipeline": 4,
+    "simulate": 4,
     "http": 5,
     "settings": 5,
     "discovery": 5,
     "welcome": 6,
     "books": 6,
     "caching": 6,
+    "choosing": 6,
     "gauges": 6,
     "app": 7,
     "cli": 8,
@@ -55,7 +58,9 @@ PURE = ("policy/table.py", "policy/compile.py", "dispatch/retry.py", "dispatch/v
         "ledger/rows.py", "guarantee/bounds.py", "guarantee/certify.py", "guarantee/certificate.py", "guarantee/monitor.py",
         "guarantee/drift.py", "guarantee/sampling.py", "cache/keys.py", "cache/admission.py", "cache/controls.py",
         "cache/wording.py", "cache/replay.py", "cache/same.py", "cache/answers.py",
-        "cache/doorkeeper.py")  # fmt: skip
+        "cache/doorkeeper.py", "policy/conditions.py", "policy/facts.py", "policy/patterns.py", "policy/choosing.py",
+        "policy/resolve.py", "policy/compile_match.py", "protocol/texts.py", "routing/decide.py", "routing/caps.py",
+        "routing/shares.py")  # fmt: skip
 
 
 def room(module: str) -> str:

@@ -6,51 +6,62 @@ numbers for the score. Both are pure, symmetric in the two texts, and take well 
 
 from collections import Counter
 
-from gateway.cache.verify.lexicon import ANTONYMS, OPERATIONS, SYNONYMS, WORDS
-from gateway.cache.verify.reading import Reading, read
+from gateway.cache.verify.lexicon import ANTONYMS, OPERATIONS, OPPOSITES, SYNONYMS, WORDS
+from gateway.cache.verify.reading import Reading, read, stem
 
 GUARDS = (
-    "number", "identifier", "unit", "date", "negation", "antonym", "entity", "order", "voice", "operation", "question",
-    "scope", "symbol",
+    "number", "identifier", "unit", "date", "negation", "antonym", "entity", "order", "voice", "reference", "operation",
+    "question", "scope", "symbol",
 )  # fmt: skip
 """Every name that `veto` gives, in the order of asking."""
 
-TRAITS = ("one_sided_number", "one_sided_name", "slot", "extra", "reordered", "flips", "voice", "uncovered")
+TRAITS = ("one_sided_number", "one_sided_name", "slot", "extra", "reordered", "voice")
 """The names of what `traits` gives."""
 
 _DIRECTED = frozenset(
-    [
-        "by",
-        "from",
-        "to",
-        "into",
-        "than",
-        "before",
-        "after",
-        "instead",
-        "without",
-        "since",
-        "until",
-        "for",
-        "over",
-        "under",
-        "against",
-    ]
+    "by from to into than before after instead without since until for over under against".split()  # noqa: SIM905
 )
 _ARTICLES = frozenset(["a", "an", "the", "my", "your", "his", "her", "its", "our", "their", "of"])
+_JOINING = _ARTICLES | frozenset(["and", "or", "vs", "versus", "both", "either"])
+_NEGATING = frozenset(["un", "in", "im", "il", "ir", "dis", "non"])
+_SHORTEST_OPPOSED = 3
+_RUN = 3
+"""The most words that change places together."""
+_PRONOUNS = frozenset(["he", "him", "his", "she", "her", "hers"])
 _COMPARED = frozenset(["than"])
 _BE = frozenset(["is", "are", "was", "were", "be", "been", "being", "get", "got", "gets"])
-_WH = {"why": "why", "when": "when", "where": "where", "who": "who", "whom": "who"}
+_KINDS = {"why": "reason", "when": "time", "where": "place", "who": "person", "whom": "person"}
+_METHOD = frozenset("do does did can could should would to will may might must".split())  # noqa: SIM905  a list
+_EXTENT = frozenset("far long much many often old tall big fast high deep large heavy soon hot cold quickly".split())  # noqa: SIM905
+_OTHER_KINDS = frozenset(
+    frozenset(pair)
+    for pair in (
+        ("method", "extent"), ("method", "reason"), ("method", "time"), ("extent", "reason"), ("reason", "time"),
+        ("reason", "place"), ("reason", "person"), ("time", "place"), ("time", "person"), ("place", "person"),
+    )
+)  # fmt: skip
+"""Kinds of answers that never serve for each other. Not here: where for how, when for how long."""
 _SCOPES = (
     frozenset({"all", "every"}), frozenset({"some"}), frozenset({"only"}), frozenset({"both", "simultaneously"}),
     frozenset({"or"}), frozenset({"former", "formerly", "ex"}), frozenset({"still"}),
 )  # fmt: skip
 
 
+def _opposed_stems() -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for word, others in OPPOSITES.items():
+        if word not in WORDS.weak:
+            found.setdefault(stem(word), set()).update(stem(w) for w in others if w not in WORDS.weak)
+    return {word: frozenset(others - {word}) for word, others in found.items()}
+
+
+_OPPOSED_STEMS = _opposed_stems()
+
+
 def veto(stored: str, asked: str) -> str | None:
     """The name of the guard that forbids the pair (one of `GUARDS`), else `None`."""
     a, b = read(stored), read(asked)
-    if a.words == b.words:
+    if a.words == b.words and a.symbols == b.symbols:
         return None
     for name, forbids in _RULES:
         if forbids(a, b):
@@ -62,44 +73,51 @@ def traits(stored: str, asked: str) -> tuple[float, ...]:
     """One number for each of `TRAITS`; all 0 for equal texts."""
     a, b = read(stored), read(asked)
     only_a, only_b = _differences(a, b)
-    union = len(a.content | b.content) or 1
     return (
         float(len(a.numbers) != len(b.numbers)),
         float(bool(a.names ^ b.names)),
         float(len(only_a) == len(only_b) > 0 and _same_frame(a, b)),
         float((not only_a) != (not only_b)),
         float(not only_a and not only_b and a.stems != b.stems),
-        float(flips(a, b) > 0),
         float(_voices(a, b) > 0),
-        (len(only_a) + len(only_b)) / union,
     )
 
 
-def flips(a: Reading, b: Reading) -> int:
-    """How often the polarity turns between the two: opposite words, and a negation on one side alone."""
-    return _opposed(a, b) + (a.negations - b.negations) % 2
-
-
 def _opposed(a: Reading, b: Reading) -> int:
-    only_a, only_b = set(a.words) - set(b.words), set(b.words) - set(a.words)
+    """How many words on one side alone have an opposite on the other side alone, whatever their endings."""
+    only_a, only_b = set(a.stems) - set(b.stems), set(b.stems) - set(a.stems)
     count, taken = 0, set[str]()
-    for word in only_a:
-        against = (ANTONYMS.get(word, frozenset()) & only_b) - taken
-        if against and word not in WORDS.weak:
-            strong = sorted(w for w in against if w not in WORDS.weak)
-            if strong:
-                count += 1
-                taken.add(strong[0])
+    for word in sorted(only_a):
+        against = {other for other in only_b - taken if _opposites(word, other)}
+        if against:
+            count += 1
+            taken.add(min(against))
     return count
 
 
+def _opposites(stem: str, other: str) -> bool:
+    """Whether two stems are opposites: by the word lists, by a prefix, or as `hopeful` and `hopeless`."""
+    if other in _OPPOSED_STEMS.get(stem, ()):
+        return True
+    short, long = sorted((stem, other), key=len)
+    if len(short) > _SHORTEST_OPPOSED and long.endswith(short) and long[: -len(short)] in _NEGATING:
+        return True
+    return any(
+        x.endswith("ful") and y.endswith("less") and x.removesuffix("ful") == y.removesuffix("less")
+        for x, y in ((stem, other), (other, stem))
+    )
+
+
 def _differences(a: Reading, b: Reading) -> tuple[set[str], set[str]]:
-    """Content stems that only one side has and that no synonym or misspelling on the other side accounts for."""
+    """Content stems that one side alone has and that nothing on the other side accounts for.
+
+    A synonym or a misspelling does, and an opposite: where those turn the polarity, a guard has forbidden the pair.
+    """
     only_a, only_b = set(a.content - b.content), set(b.content - a.content)
     words = {s: w for r in (a, b) for s, w in zip(r.stems, r.words, strict=True)}
-    for x in list(only_a):
-        for y in list(only_b):
-            if _alike(words[x], words[y], x, y):
+    for x in sorted(only_a):
+        for y in sorted(only_b):
+            if _alike(words[x], words[y], x, y) or _opposites(x, y):
                 only_a.discard(x)
                 only_b.discard(y)
                 break
@@ -108,6 +126,8 @@ def _differences(a: Reading, b: Reading) -> tuple[set[str], set[str]]:
 
 def _alike(word: str, other: str, stem: str, other_stem: str) -> bool:
     if other in SYNONYMS.get(word, ()) or other_stem in SYNONYMS.get(stem, ()):
+        return True
+    if len(word) == len(other) > 2 and sorted(word) == sorted(other) and _one_edit(word, other):
         return True
     if min(len(word), len(other)) >= 5 and word[0] == other[0] and abs(len(word) - len(other)) <= 1:
         return word not in ANTONYMS.get(other, ()) and _one_edit(word, other)
@@ -147,12 +167,8 @@ def _identifiers(a: Reading, b: Reading) -> bool:
 
 
 def _units(a: Reading, b: Reading) -> bool:
-    if (
-        a.measured
-        and b.measured
-        and a.measured != b.measured
-        and {n for n, _ in a.measured} == {n for n, _ in b.measured}
-    ):
+    numbers, others = ({n for n, _ in r.measured} for r in (a, b))
+    if a.measured != b.measured and numbers == others:
         return True
     return bool(a.units - b.units) and bool(b.units - a.units)
 
@@ -176,7 +192,24 @@ def _entities(a: Reading, b: Reading) -> bool:
 
 
 def _order(a: Reading, b: Reading) -> bool:
-    return _exchanged(a, b, _DIRECTED) and not _opposed(a, b) and WORDS.symmetric.isdisjoint(a.words + b.words)
+    if _opposed(a, b) or not WORDS.symmetric.isdisjoint({*a.words, *b.words} - a.names - b.names):
+        return False
+    return _exchanged(a, b, _DIRECTED) or _traded_places(a.stems, b.stems)
+
+
+def _traded_places(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """Whether two runs of words changed places around something that does not merely join them."""
+    if len(a) != len(b) or a == b or sorted(a) != sorted(b):
+        return False
+    start = next(i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
+    end = len(a) - next(i for i, (x, y) in enumerate(zip(reversed(a), reversed(b), strict=True)) if x != y)
+    left, right = a[start:end], b[start:end]
+    for i in range(1, min(_RUN, len(left) - 1) + 1):
+        for j in range(1, min(_RUN, len(left) - i) + 1):
+            middle = left[i : len(left) - j]
+            if right == left[len(left) - j :] + middle + left[:i]:
+                return not _JOINING.issuperset(middle)
+    return False
 
 
 def _exchanged(a: Reading, b: Reading, directed: frozenset[str]) -> bool:
@@ -234,10 +267,25 @@ def _operations(a: Reading, b: Reading) -> bool:
     return left != right
 
 
+def _references(a: Reading, b: Reading) -> bool:
+    """Whether a pronoun on one side stands where the other says which of two people is meant."""
+    people = a.names & b.names
+    if len(people) < 2 or _PRONOUNS.intersection(a.words) == _PRONOUNS.intersection(b.words):
+        return False
+    left, right = (sum(w.removesuffix("'s") in people for w in r.words) for r in (a, b))
+    return left != right
+
+
 def _questions(a: Reading, b: Reading) -> bool:
-    """Whether both begin with a question word of place, time, person or reason, and not with the same."""
-    left, right = _WH.get(a.words[0] if a.words else ""), _WH.get(b.words[0] if b.words else "")
-    return left is not None and right is not None and left != right
+    """Whether the first words of the two ask for kinds of answers that never serve for each other."""
+    return frozenset((_kind(a), _kind(b))) in _OTHER_KINDS
+
+
+def _kind(r: Reading) -> str:
+    first, second = (*r.words[:2], "", "")[:2]
+    if first != "how":
+        return _KINDS.get(first, "")
+    return "method" if second in _METHOD else "extent" if second in _EXTENT else ""
 
 
 def _scope(a: Reading, b: Reading) -> bool:
@@ -262,6 +310,7 @@ _RULES = (
     ("entity", _entities),
     ("order", _order),
     ("voice", _voice),
+    ("reference", _references),
     ("operation", _operations),
     ("question", _questions),
     ("scope", _scope),

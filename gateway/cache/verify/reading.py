@@ -20,6 +20,12 @@ _TOKEN = re.compile(
     r"|[^\W\d_][\w]*(?:['&.-][^\W_]+)*[+#]*|%|\d\w*"
 )
 _NUMBER = re.compile(r"([$€£]?)(\d[\d,]*(?:\.\d+)?)(%|st|nd|rd|th|am|pm|k|m|bn)?")
+_LAST_LATIN = "\u024f"
+"""Words of other scripts are compared letter by letter: the encoder was not trained on them."""
+_SIGN = re.compile(
+    r"(?<=[\d)\]] )([+*/=<>^|~-])(?= ?[\w(])"
+    r"|(?<=[\d)\]])([+*/=<>^|~])(?=[\w( ])"
+)
 _SCALE = {"k": 1_000, "m": 1_000_000, "bn": 1_000_000_000}
 _TAILS = {"n't": "not", "'re": "are", "'ve": "have", "'ll": "will", "'d": "would"}
 _BEFORE_MONTH = frozenset("in of since until by during last next this early late mid to from".split())  # noqa: SIM905
@@ -132,7 +138,7 @@ def _number(word: str) -> str | None:
 
 
 def _identifier(word: str) -> bool:
-    if "@" in word or "://" in word:
+    if "@" in word or "://" in word or any(c > _LAST_LATIN and c.isalpha() for c in word):
         return True
     return len(word) > 1 and any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
 
@@ -158,9 +164,9 @@ def _near_number(raw: list[tuple[str, int]], i: int) -> bool:
 
 
 def _symbols(text: str) -> tuple[str, ...]:
-    """Signs of arithmetic and logic, and pictures, which the encoder may not know: sorted, with repetitions."""
-    found = [c for c in text if c in "+*/=<>^|~" or (c > "\x7f" and unicodedata.category(c) in {"Sm", "So"})]
-    return tuple(sorted(found + ["-"] * text.count(" - ")))
+    """Signs after numbers and brackets, and pictures, which the encoder may not know: sorted, with repetitions."""
+    signs = [m[1] or m[2] for m in _SIGN.finditer(text)]
+    return tuple(sorted(signs + [c for c in text if c > "\x7f" and unicodedata.category(c) in {"Sm", "So"}]))
 
 
 def _names(text: str, raw: list[tuple[str, int]], dates: frozenset[str]) -> frozenset[str]:

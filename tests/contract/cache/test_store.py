@@ -129,6 +129,15 @@ async def test_what_a_selector_matches_is_deleted_and_nothing_else(store, select
     assert (await store.stats()).entries == len(left)
 
 
+async def test_all_of_it_can_be_deleted(store):
+    for name, members in (("a", {"tenant": "acme"}), ("b", {"tenant": "other", "scope": digest("scope 2")})):
+        await store.put(entry(name, **members), unit(1))
+    assert await store.delete(Selector()) == 0
+    assert await store.delete(Selector(all=True)) == 2
+    assert (await store.stats()).entries == 0
+    assert await names(store, unit(1)) == []
+
+
 async def test_what_is_put_after_a_delete_stays(store):
     await store.put(entry("a"), unit(1))
     await store.delete(Selector(tenant="acme"))

@@ -147,6 +147,23 @@ def test_every_change_moves_the_version_and_only_what_changed_is_newer(store):
     assert store.changes(store.version()).keys == []
 
 
+def test_a_change_to_the_cache_is_on_the_audit_and_changes_no_record(store):
+    before = store.version()
+    store.note_cache("cache.purge", "tag=ü", "shop", {"tag": "ü"}, ROOT, NOW)
+    row = store.audit(limit=1)[0]
+    assert (row.action, row.subject, row.tenant, row.actor) == ("cache.purge", "tag=ü", "shop", "cli:root")
+    assert (row.before, row.after, row.at_s) == (None, {"tag": "ü"}, NOW)
+    changes = store.changes(before)
+    assert (changes.version > before, changes.keys, changes.tenants, changes.admins) == (True, [], [], [])
+
+
+def test_who_may_not_purge_leaves_no_row(store):
+    auditor, _ = new_admin(store, "auditor")
+    with pytest.raises(Forbidden):
+        store.note_cache("cache.purge", "all=True", None, {"all": True}, auditor, NOW)
+    assert "cache.purge" not in actions(store)
+
+
 def test_the_audit_says_who_changed_what_when_and_how(store):
     tenant_admin, _ = new_admin(store, "tenant_admin", "shop")
     record, _ = store.create_key(draft(rpm=5), tenant_admin, NOW + 1)

@@ -30,23 +30,26 @@ async def fill(store, count, **members):
 
 async def test_an_answer_that_is_often_served_outlives_the_others():
     store = EmbeddedStore(MEBI // 4)
-    await store.put(entry("loved"), unit(1))
-    for _ in range(200):
-        await store.get(digest("loved"), NOW)
-    await fill(store, 300)
-    assert await store.get(digest("loved"), NOW) is not None
-    assert store.evicted > 200
-
-
-async def test_an_answer_served_after_a_vector_match_counts_as_used():
-    store = EmbeddedStore(MEBI // 4)
     loved = entry("loved")
     await store.put(loved, unit(1))
     for _ in range(200):
         store.touch(loved.id)
     store.touch("unknown")
     await fill(store, 300)
-    assert await store.get(digest("loved"), NOW) is not None
+    assert await store.get(loved.exact, NOW) is not None
+    assert store.evicted > 200
+
+
+async def test_an_answer_that_is_only_looked_at_does_not():
+    store = EmbeddedStore(MEBI // 4)
+    looked_at = entry("a")
+    await store.put(looked_at, unit(1))
+    for _ in range(200):
+        await store.get(looked_at.exact, NOW)
+        await store.nearest(looked_at.scope, unit(1), 1, NOW)
+        await store.find(looked_at.id)
+    await fill(store, 300)
+    assert await store.get(looked_at.exact, NOW) is None
 
 
 async def test_the_expired_go_first_and_are_no_loss():

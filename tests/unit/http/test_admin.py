@@ -13,10 +13,14 @@ from gateway.access.accounts import Spent, Window
 from gateway.access.keyring import Keyring
 from gateway.access.keys_database import KeyStore
 from gateway.access.keystore import digest
+from gateway.cache.admin import CacheAdmin
 from gateway.core.limits import Budget
 from gateway.database import open_database
 from gateway.http.admin import ADMIN_ERRORS, FailedLogins, admin_router
+from gateway.http.admin_cache import cache_routes
+from tests.support.cache_worlds import chat, keep, opened
 from tests.support.keys import NOW, ROOT, HandClock, draft, new_admin
+from tests.support.policies import policy
 
 # Every route with a body that it takes, and the roles that it lets in.
 ALL = {"owner", "admin", "tenant_admin", "auditor"}
@@ -36,7 +40,22 @@ ROUTES = {
     ("DELETE", "/admins/{id}"): (None, WRITE),
     ("GET", "/audit"): (None, ALL),
     ("GET", "/budgets"): (None, ALL),
+    ("GET", "/cache"): (None, ALL),
+    ("POST", "/cache/purge"): ({"tenant": "shop"}, WRITE),
+    ("POST", "/cache/feedback"): ({"entry": "e1"}, WRITE),
+    ("POST", "/cache/explain"): (
+        {"tenant": "shop", "request": {"model": "m", "messages": [{"role": "user", "content": "hello there"}]}},
+        WRITE,
+    ),
 }
+MAKES = {("POST", "/keys"), ("POST", "/admins")}
+CHANGES_NOTHING = {("POST", "/cache/explain")}
+CACHING = """
+targets: {up: {provider: openai_compatible, base_url: "http://127.0.0.1:1/v1"}}
+routes:
+  - {name: r, match: {models: [m]}, target: up, cache: {exact: 1h, semantic: {ttl: 30m}, tags: [handbook]}}
+  - {name: of-the-bank, match: {models: [n], tenants: [bank]}, target: up, cache: {exact: 1h}}
+"""
 LEDGER = [
     Spent(Window(f"{scope}/day@0", Budget(f"{scope}/day", scope, "day", 5_000_000), 0, 86_400), 1_000_000, 500_000)
     for scope in ("tenant:shop", "tenant:bank", "route:chat", "all")
@@ -46,9 +65,9 @@ LEDGER = [
 class Api:
     """What a test holds: the store, the clock, and calls with a secret."""
 
-    def __init__(self, http, store, keyring, clock, router, spent):
+    def __init__(self, http, store, keyring, clock, cache, spent):
         self.http, self.store, self.keyring = http, store, keyring
-        self.clock, self.router, self.spent = clock, router, spent
+        self.clock, self.cache, self.spent = clock, cache, spent
         self.owner = self.credential("owner")
 
     def credential(self, role, tenant=None, **limits):
@@ -68,10 +87,15 @@ async def api(tmp_path):
     clock, spent = HandClock(), list(LEDGER)
     with contextlib.closing(KeyStore(open_database(f"sqlite:///{tmp_path}/keys.db"))) as store:
         keyring = Keyring(store, clock)
-        router = admin_router(store, keyring, lambda: spent, clock)
+        caching = policy(CACHING)
+        cache = opened(tmp_path, lambda: caching, clock)
+        await keep(cache, caching, chat("hello world"), clock, tags=("handbook",))
+        more = cache_routes(CacheAdmin(lambda: cache, lambda: caching, clock), store, clock)
+        router = admin_router(store, keyring, lambda: spent, clock, more)
         app = Litestar([router], openapi_config=None, logging_config=None, exception_handlers=ADMIN_ERRORS)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
-            yield Api(http, store, keyring, clock, router, spent)
+            yield Api(http, store, keyring, clock, cache, spent)
+        await cache.aclose()
 
 
 def prepared(api, method, path):
@@ -96,7 +120,9 @@ def is_refused(answer, status, code=None):
 
 def test_the_table_of_this_test_names_every_route(tmp_path):
     with contextlib.closing(KeyStore(open_database(f"sqlite:///{tmp_path}/keys.db"))) as store:
-        router = admin_router(store, Keyring(store, HandClock()), list, HandClock())
+        clock = HandClock()
+        more = cache_routes(CacheAdmin(lambda: None, lambda: None, clock), store, clock)
+        router = admin_router(store, Keyring(store, clock), list, clock, more)
     served = {
         (method, route.path_format.removeprefix("/admin/v1"))
         for route in router.routes
@@ -136,9 +162,9 @@ async def test_each_route_lets_in_the_roles_that_may(api, method, path, role):
     before = api.store.version()
     answer = await api(method, url, body, secret=secret)
     if role in roles:
-        assert answer.status_code == (201 if method == "POST" and "rotate" not in path else 200), answer.text
+        assert answer.status_code == (201 if (method, path) in MAKES else 200), answer.text
         assert answer.headers["cache-control"] == "no-store"
-        assert (api.store.version() > before) is (method != "GET")
+        assert (api.store.version() > before) is (method != "GET" and (method, path) not in CHANGES_NOTHING)
     else:
         assert is_refused(answer, 403, "role_too_low")
         assert is_refused(await api(method, url, content=b"{", secret=secret), 403), "before the body is looked at"

@@ -1,14 +1,17 @@
 """Whatever the bytes, loading gives a policy or a PolicyError that names the file."""
 
+import contextlib
 from pathlib import Path
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.core.errors import PolicyError
+from gateway.core.errors import ClientError, PolicyError
 from gateway.policy.compile import compile_policy
 from gateway.policy.lint import lint
 from gateway.policy.load import document_from_text, policy_from_dict
+from gateway.policy.resolve import resolved
+from tests.support.calls import chat
 from tests.support.policies import caller, secret
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "routing_policies/examples").glob("*.yaml"))
@@ -16,13 +19,14 @@ TEXTS = [path.read_text() for path in EXAMPLES]
 KEYS = ["version", "targets", "pools", "keys", "defaults", "routes", "name", "match", "target", "split", "weight"]
 KEYS += ["provider", "pool", "base_url", "api_key", "headers", "price", "models", "fallbacks", "deadlines", "retries"]
 KEYS += ["baseline", "budgets", "limits", "money", "scope", "limit", "soft", "requests", "unknown_price", "timezone"]
+KEYS += ["regex", "keywords", "text", "hours", "days", "tools", "sensitive", "classify", "weak", "strong", "tier"]
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(),
     st.floats(),
     st.text(max_size=8),
-    st.sampled_from([*KEYS, "1s", "openai", "all", "tenant:x", "$1/day", "5/s", "UTC"]),
+    st.sampled_from([*KEYS, "1s", "openai", "all", "tenant:x", "$1/day", "5/s", "UTC", "(a|b)*", "22:00-06:00", "mon"]),
 )
 DOCS = st.recursive(
     SCALARS,
@@ -63,8 +67,9 @@ def attempt(raw):
     except PolicyError as exc:
         assert "p.yaml" in exc.message
         return
-    for model in ("gpt-4o", "x"):
-        policy.resolve(caller(), model, [])
+    for model in ("gpt-4o", "auto", "x"):
+        with contextlib.suppress(ClientError):
+            resolved(policy, caller(), chat("hello", model=model), 0.0, 0.5)
         policy.limits(caller(), model)
     policy.default_route_for_path(caller(), [])
     policy.model_names(caller())

@@ -12,9 +12,9 @@ def _table(name: str) -> list[list[list[str]]]:
     return [[side.split() for side in line.split("|")] for line in lines if line and not line.startswith("#")]
 
 
-def _opposites() -> dict[str, frozenset[str]]:
+def _opposites(*names: str) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
-    for left, right in _table("antonyms.txt"):
+    for left, right in (sides for name in names for sides in _table(name)):
         for a in left:
             for b in right:
                 found.setdefault(a, set()).add(b)
@@ -39,8 +39,11 @@ class _Words(msgspec.Struct, frozen=True):
     """Words of relations that hold both ways."""
 
 
-ANTONYMS: dict[str, frozenset[str]] = _opposites()
-"""Opposites of a lower-case word."""
+ANTONYMS: dict[str, frozenset[str]] = _opposites("antonyms.txt")
+"""Opposites of a lower-case word, as the training edits use them."""
+
+OPPOSITES: dict[str, frozenset[str]] = _opposites("antonyms.txt", "opposites.txt")
+"""The same and irregular forms, for the guards."""
 
 SYNONYMS: dict[str, frozenset[str]] = _synonyms()
 """Words that may stand for a lower-case word; `-` stands for a space."""

@@ -1,0 +1,1 @@
+"""Chooses between a weak and a strong target: features, heads, thresholds and their worth (docs/routing.md)."""

@@ -1,0 +1,108 @@
+"""The threshold in force: a certificate that fits, a calibrated share, or none and why."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from gateway.guarantee.certificate import Certificate, Subject, dump, path_of, seal
+from gateway.guarantee.certify import Sample, Target, certify
+from gateway.routing.shares import calibrate_share, dump_share, share_path
+from gateway.routing.thresholds import Thresholds
+from tests.support.policies import policy
+
+TARGETS = "targets: {small: {provider: vllm, model: l8}, big: {provider: vllm, model: l70}}\n"
+PARTS = {"head": "h1", "features": "1"}
+VERSIONS = {**PARTS, "weak": "l8", "strong": "l70"}
+
+
+def rule(classify):
+    made = policy(f"{TARGETS}routes: [{{name: r, match: {{}}, classify: {{weak: small, strong: big, {classify}}}}}]\n")
+    return made.routes[0].classify
+
+
+CERTIFIED = rule("max_quality_loss: 3%")
+SHARED = rule("strong_share: 30%")
+
+
+def certificate(alpha=0.03, **changes):
+    scores = np.linspace(0, 1, 1000)
+    subject = Subject(kind="routing", route="r", date="2026-01-01T00:00:00+00:00", data_hash="x", versions=VERSIONS)
+    target = Target(alpha=alpha, accept="at_most", loss="graded")
+    found = certify(Sample(scores, np.where(scores < 0.6, 0.0, 0.5)), np.arange(0, 1, 0.05), target, subject)
+    assert isinstance(found, Certificate), found
+    return seal(msgspec.structs.replace(found, **changes)) if changes else found
+
+
+def put(folder, path, data):
+    (folder / path).parent.mkdir(exist_ok=True)
+    (folder / path).write_bytes(data)
+
+
+def of(folder, which, parts=PARTS):
+    return Thresholds(folder, lambda tier: parts).of(which)
+
+
+def test_a_certificate_states_the_threshold(tmp_path):
+    made = certificate()
+    put(tmp_path, path_of("routing", "r"), dump(made))
+    found = of(tmp_path, CERTIFIED)
+    assert (found.value, found.certificate) == (made.threshold, made.hash[:8])
+
+
+@pytest.mark.parametrize(
+    ("classify", "parts", "changes", "says"),
+    [
+        ("max_quality_loss: 1%", PARTS, {}, "asks for 0.01"),
+        ("max_quality_loss: 3%, confidence: 99%", PARTS, {}, "confidence 0.95"),
+        ("max_quality_loss: 3%", {**PARTS, "head": "h2"}, {}, "head was h1"),
+        ("max_quality_loss: 3%", PARTS, {"versions": {**VERSIONS, "weak": "l7"}}, "weak was l7"),
+        ("max_quality_loss: 3%", PARTS, {"accept": "at_least"}, "low ones"),
+        ("confidence: 95%", PARTS, {}, "neither"),
+    ],
+)
+def test_a_certificate_of_something_else_states_none(tmp_path, classify, parts, changes, says):
+    put(tmp_path, path_of("routing", "r"), dump(certificate(**changes)))
+    found = of(tmp_path, rule(classify), parts)
+    assert found.value is None
+    assert says in found.why
+
+
+def test_without_any_there_is_none_and_the_command_is_named(tmp_path):
+    assert of(tmp_path, CERTIFIED).value is None
+    assert "farthing calibrate routing" in of(tmp_path, CERTIFIED).why
+    assert "farthing calibrate routing" in of(tmp_path, SHARED).why
+
+
+def test_a_calibrated_share_states_an_uncertified_threshold(tmp_path):
+    scores = [n / 1000 for n in range(1000)]
+    made = calibrate_share(scores, 0.3, route="r", date="2026-01-01T00:00:00+00:00", versions=VERSIONS)
+    put(tmp_path, share_path("r"), dump_share(made))
+    assert of(tmp_path, SHARED).value == made.threshold
+    assert of(tmp_path, SHARED).certificate is None
+    assert of(tmp_path, CERTIFIED).value is None, "a share is no promise about quality"
+    assert "asks for 0.2" in of(tmp_path, rule("strong_share: 20%")).why
+    assert "head was h1" in of(tmp_path, SHARED, {**PARTS, "head": "h2"}).why
+
+
+def test_a_file_that_comes_or_goes_is_seen(tmp_path):
+    thresholds = Thresholds(tmp_path, lambda tier: PARTS)
+    assert thresholds.of(CERTIFIED).value is None
+    put(tmp_path, path_of("routing", "r"), dump(certificate()))
+    thresholds.certificates.refresh()
+    assert thresholds.of(CERTIFIED).value is not None
+    (tmp_path / path_of("routing", "r")).unlink()
+    thresholds.certificates.refresh()
+    assert thresholds.of(CERTIFIED).value is None
+
+
+def test_a_refuted_certificate_states_none(tmp_path):
+    made = certificate()
+    put(tmp_path, path_of("routing", "r"), dump(made))
+    thresholds = Thresholds(tmp_path, lambda tier: PARTS)
+    thresholds.certificates.refute(made, "refuted by live traffic")
+    assert thresholds.of(CERTIFIED).why == "refuted by live traffic"
+
+
+def test_a_changed_file_certifies_nothing(tmp_path):
+    put(tmp_path, path_of("routing", "r"), dump(certificate()).replace(b'"n": ', b'"n": 9'))
+    assert "was changed" in of(tmp_path, CERTIFIED).why
