@@ -24,6 +24,7 @@ FORGET_WINDOW_S = 7200
 FORGET_EXPIRED_S = 86_400
 """How long a settle may come after its lease was over."""
 _HEAP_SLACK = 1024
+_MOST_BOUND = 16_384
 
 
 class _Account:
@@ -39,6 +40,23 @@ class _Account:
 
     def spent(self) -> Spent:
         return Spent(self.window, self.committed, self.reserved)
+
+
+class _Bound:
+    """What a set of limits comes to while none of its windows ends: an account and a limit for each of its budgets."""
+
+    __slots__ = ("accounts", "applies", "from_s", "generation", "limits", "until_s", "windows")
+
+    def __init__(self, applies: Applies, accounts: Sequence[_Account], generation: int) -> None:
+        self.applies = applies
+        self.accounts = accounts
+        self.limits = [
+            (account, budget.limit_micro_usd, budget) for account, budget in zip(accounts, applies.budgets, strict=True)
+        ]
+        self.windows = tuple([account.window.id for account in accounts])
+        self.from_s = max((account.window.starts_s for account in accounts), default=0)
+        self.until_s = min((account.ends_s for account in accounts), default=float("inf"))
+        self.generation = generation
 
 
 class _Lease:
@@ -77,6 +95,9 @@ class EmbeddedAccounts:
         self._leases: dict[str, _Lease] = {}
         self._expiries: list[tuple[float, str]] = []
         self._expired: OrderedDict[str, _Lease] = OrderedDict()
+        self._bound: dict[int, _Bound] = {}
+        self._generation = 0
+        """Changes when an account is forgotten: what was bound to it is bound anew."""
 
     async def reserve(
         self, request_id: str, applies: Applies, micro_usd: int, tokens: int, now: float, lease_s: float
@@ -84,20 +105,22 @@ class EmbeddedAccounts:
         """All or nothing. Raises `Unavailable` when a window is new and the ledger does not answer."""
         if self._expiries and self._expiries[0][0] <= now:
             self.sweep(now)
-        accounts: list[_Account] = []
-        for budget in applies.budgets:
-            window = self._windows.of(budget, now)
-            account = self._accounts.get(window.id) or await self._open(window, now)
-            account.window = window
-            accounts.append(account)
+        bound = self._bound.get(id(applies))
+        if (
+            bound is None
+            or bound.applies is not applies
+            or not bound.from_s <= now < bound.until_s
+            or bound.generation != self._generation
+        ):
+            bound = await self._bind(applies, now)
         # From here on nothing awaits: the checks and what they allow are one step.
         held = self._leases.get(request_id)
         if held is not None:
             return held.grant
         if request_id in self._expired:
             raise Unavailable("The lease of this request is over.", retry_after_s=1.0)
-        for account, budget in zip(accounts, applies.budgets, strict=True):
-            if account.committed + account.reserved + micro_usd > budget.limit_micro_usd:
+        for account, limit, budget in bound.limits:
+            if account.committed + account.reserved + micro_usd > limit:
                 return _no_money(account, budget, micro_usd)
         buckets: list[Bucket] = []
         for rate in applies.rates:
@@ -111,7 +134,7 @@ class EmbeddedAccounts:
         for slot in applies.concurrency:
             if self._slots.get(slot.id, 0) >= slot.most:
                 return Refusal(concurrency=slot, retry_after_s=SLOT_RETRY_S)
-        return self._take(request_id, applies, accounts, buckets, micro_usd, tokens, now + lease_s)
+        return self._take(request_id, bound, buckets, micro_usd, tokens, now + lease_s)
 
     async def extend(self, request_id: str, micro_usd: int, now: float, lease_s: float) -> bool:
         """False as well when the lease is unknown or over."""
@@ -184,13 +207,13 @@ class EmbeddedAccounts:
     def _take(
         self,
         request_id: str,
-        applies: Applies,
-        accounts: list[_Account],
+        bound: _Bound,
         buckets: list[Bucket],
         micro_usd: int,
         tokens: int,
         expires_s: float,
     ) -> Grant:
+        accounts, applies = bound.accounts, bound.applies
         spent = []
         for account in accounts:
             account.reserved += micro_usd
@@ -207,7 +230,7 @@ class EmbeddedAccounts:
         slots = self._slots
         for slot in applies.concurrency:
             slots[slot.id] = slots.get(slot.id, 0) + 1
-        grant = Grant(tuple([account.window.id for account in accounts]), tuple(spent), tuple(levels))
+        grant = Grant(bound.windows, tuple(spent), tuple(levels))
         self._leases[request_id] = _Lease(accounts, taken, applies.concurrency, micro_usd, tokens, expires_s, grant)
         heappush(self._expiries, (expires_s, request_id))
         if len(self._expiries) > 2 * len(self._leases) + _HEAP_SLACK:
@@ -223,6 +246,18 @@ class EmbeddedAccounts:
                 self._slots[slot.id] = used
             else:
                 del self._slots[slot.id]
+
+    async def _bind(self, applies: Applies, now: float) -> _Bound:
+        accounts: list[_Account] = []
+        for budget in applies.budgets:
+            window = self._windows.of(budget, now)
+            account = self._accounts.get(window.id) or await self._open(window, now)
+            account.window = window
+            accounts.append(account)
+        if len(self._bound) >= _MOST_BOUND:
+            self._bound.clear()
+        bound = self._bound[id(applies)] = _Bound(applies, accounts, self._generation)
+        return bound
 
     async def _open(self, window: Window, now: float) -> _Account:
         committed = (await self._questions.ask(window)).micro_usd
@@ -245,6 +280,7 @@ class EmbeddedAccounts:
             id_, account = next(iter(self._accounts.items()))
             if account.ends_s + FORGET_WINDOW_S <= now and not account.reserved:
                 del self._accounts[id_]
+                self._generation += 1
             else:
                 self._accounts.move_to_end(id_)
 

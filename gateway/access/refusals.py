@@ -49,18 +49,22 @@ def _exhausted(spent: Spent, micro_usd: int, retry_after_s: float | None) -> Bud
 
 def limit_headers(grant: Grant) -> bytes:
     """OpenAI's `x-ratelimit-*` for the tightest rate of each kind, and a warning per budget past a soft limit."""
-    tightest: dict[str, Level] = {}
+    requests: Level | None = None
+    tokens: Level | None = None
     for level in grant.levels:
-        kind = level.rate.kind
-        if kind not in tightest or level.remaining < tightest[kind].remaining:
-            tightest[kind] = level
-    lines = "".join([_rate_lines(kind, level) for kind, level in sorted(tightest.items())])
+        if level.rate.kind == "requests":
+            requests = level if requests is None or level.remaining < requests.remaining else requests
+        else:
+            tokens = level if tokens is None or level.remaining < tokens.remaining else tokens
+    lines = b"" if requests is None else _LEVEL[b"requests"] % _level(requests)
+    if tokens is not None:
+        lines += _LEVEL[b"tokens"] % _level(tokens)
     for spent in grant.spent:
         budget = spent.window.budget
         if budget.soft and spent.committed + spent.reserved >= budget.soft[0] * budget.limit_micro_usd:
             share = used_share(spent)
-            lines += f"x-farthing-budget-warning: {budget.id}; used={share:.0%}{_resets(spent)}\r\n"
-    return lines.encode()
+            lines += f"x-farthing-budget-warning: {budget.id}; used={share:.0%}{_resets(spent)}\r\n".encode()
+    return lines
 
 
 def used_share(spent: Spent) -> float:
@@ -69,24 +73,27 @@ def used_share(spent: Spent) -> float:
     return (spent.committed + spent.reserved) / limit if limit else 1.0
 
 
-def _rate_lines(kind: str, level: Level) -> str:
-    return (
-        f"x-ratelimit-limit-{kind}: {level.rate.per_minute}\r\n"
-        f"x-ratelimit-remaining-{kind}: {max(0, level.remaining)}\r\n"
-        f"x-ratelimit-reset-{kind}: {_duration(level.full_in_s)}\r\n"
-    )
+_LEVEL = {
+    kind: b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
+    % (kind, kind, kind)
+    for kind in (b"requests", b"tokens")
+}
+
+
+def _level(level: Level) -> tuple[int, int, bytes]:
+    return level.rate.per_minute, max(0, level.remaining), _duration(level.full_in_s)
 
 
 def _resets(spent: Spent) -> str:
     return "" if spent.window.ends_s is None else f"; resets={_utc(spent.window.ends_s)}"
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float) -> bytes:
     """As OpenAI writes it: `1m30s`, `2s`, `120ms`."""
     if seconds < 1:
-        return f"{round(seconds * 1000)}ms"
+        return b"%dms" % (seconds * 1000 + 0.5)
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+    return b"%dm%ds" % (minutes, rest) if minutes else b"%ds" % rest
 
 
 def _utc(seconds: float) -> str:

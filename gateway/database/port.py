@@ -30,6 +30,10 @@ class Cursor(Protocol):
         """Runs `sql` for each of `rows`; the number of rows changed in all."""
         ...
 
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], conflict: str = "") -> int:
+        """Inserts `rows` of `columns`, `conflict` being an ON CONFLICT clause; how many rows were new."""
+        ...
+
 
 class Database(Protocol):
     """Connections to one database, safe to use from any thread; writers take turns."""

@@ -147,6 +147,11 @@ class _PostgresCursor:
         self._cursor.executemany(_placeholders(sql), rows)
         return self._cursor.rowcount
 
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], conflict: str = "") -> int:
+        names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
+        self._cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks}) {conflict}", rows)  # noqa: S608 - names of ours
+        return self._cursor.rowcount
+
 
 def _placeholders(sql: str) -> str:
     """The placeholders of psycopg; statements hold no literal question or percent marks."""

@@ -5,9 +5,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from gateway.database.port import Cursor, DatabaseError, Dialect, Rows
+
+MOST_VALUES = 32_000
+"""Values of one statement; SQLite's own limit is 32,766 since 3.32."""
 
 
 class SqliteDatabase:
@@ -100,3 +105,18 @@ class _SqliteCursor:
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
         return self._connection.executemany(sql, rows).rowcount
+
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], conflict: str = "") -> int:
+        # One statement for many rows: a third less work, and the interpreter's lock is let go once instead of per row.
+        new, most = 0, MOST_VALUES // len(columns)
+        for start in range(0, len(rows), most):
+            chunk = rows[start : start + most]
+            sql = _insert(table, tuple(columns), len(chunk), conflict)
+            new += self._connection.execute(sql, [*chain.from_iterable(chunk)]).rowcount
+        return new
+
+
+@lru_cache(16)
+def _insert(table: str, columns: tuple[str, ...], rows: int, conflict: str) -> str:
+    values = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([values] * rows)} {conflict}"  # noqa: S608 - names of ours

@@ -52,7 +52,7 @@ def identity_gap(row: Row) -> int | None:
 
 
 def cost_gap(row: Row) -> int | None:
-    """Charged less the cost of the attempts and the gateway's own, in micro-USD; `None` when the price is unknown.
+    """Charged less the cost of the attempts, the gateway's own among them, in micro-USD; `None` for an unknown price.
 
     A crashed request has no attempts: it is charged what was reserved. Raises `msgspec.DecodeError` for attempts that
     cannot be read.
@@ -62,7 +62,7 @@ def cost_gap(row: Row) -> int | None:
     if row.outcome == "crashed":
         return row.charged_micro - (row.reserved_micro or 0)
     attempts = sum(attempt.cost_micro or 0 for attempt in _attempts.decode(row.attempts))
-    return row.charged_micro - attempts - (row.own_micro or 0)
+    return row.charged_micro - attempts
 
 
 class Rows:
@@ -70,7 +70,7 @@ class Rows:
 
     def __init__(self) -> None:
         self.identity = Check("baseline - charged is the sum of savings less waste and own cost", "rows")
-        self.costs = Check("attempts and own cost are what was charged", "rows")
+        self.costs = Check("the attempts are what was charged", "rows")
         self.windows: dict[str, tuple[int, int]] = {}
         """Budget window -> micro-USD that its rows commit, and how much of it is reservations of unknown prices."""
         self.unpriced = 0

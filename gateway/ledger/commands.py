@@ -1,4 +1,4 @@
-"""`farthing ledger report|verify|reconcile`: parses what is asked, prints what the ledger answers."""
+"""`farthing ledger report|verify|reconcile|replay`: parses what is asked, prints what the ledger answers."""
 
 import argparse
 import contextlib
@@ -12,10 +12,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.core.clock import SystemClock
 from gateway.core.errors import BadRequest
 from gateway.database import Database, DatabaseError, open_database
 from gateway.ledger import export, invoice, reconcile, report, verify
 from gateway.ledger.period import FORMS, moment
+from gateway.ledger.store import LedgerStore
+from gateway.ledger.table import count
+from gateway.ledger.writer import replay_abandoned
 
 READ_TIMEOUT_S = 600.0
 """A report or a check may take as long as a person waits."""
@@ -32,11 +36,16 @@ class Where(msgspec.Struct, frozen=True):
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", where: Callable[[], Where]) -> None:
     """Adds the `ledger` command; `where` is asked when one of its actions runs."""
-    ledger = subparsers.add_parser("ledger", help="report, verify, reconcile", description="Reads the ledger.")
+    ledger = subparsers.add_parser(
+        "ledger",
+        help="report, verify, reconcile, replay",
+        description="Reads the ledger, and stores what a gateway that is gone has left.",
+    )
     actions = ledger.add_subparsers(title="actions", required=True, metavar="ACTION")
     _report_parser(actions, where)
     _verify_parser(actions, where)
     _reconcile_parser(actions, where)
+    _replay_parser(actions, where)
 
 
 def _report_parser(actions: Any, where: Callable[[], Where]) -> None:
@@ -142,6 +151,35 @@ def _reconcile(arguments: argparse.Namespace, where: Where) -> int:
     if limit is not None and found.off > limit:
         sys.stdout.write(f"the totals differ by {found.off:.2%}, more than {limit:.2%}\n")
         return 1
+    return 0
+
+
+def _replay_parser(actions: Any, where: Callable[[], Where]) -> None:
+    parser = actions.add_parser(
+        "replay",
+        help="store what gateways that are gone have left in their journals",
+        description="Stores the rows that wait in journals whose gateway is not started again (a pod that is gone).\n"
+        "A gateway does it for its own journal when it starts. Journals in use are left alone; the same again changes\n"
+        "nothing. Requests without an end are charged as reserved, with outcome `crashed`.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--journal", type=Path, metavar="DIR", help="journals at and below it [that of FARTHING_DATA_DIR]"
+    )
+    parser.set_defaults(func=lambda arguments: _replay(arguments, where()))
+
+
+def _replay(arguments: argparse.Namespace, where: Where) -> int:
+    root: Path = arguments.journal or where.journal
+    if not root.is_dir():
+        raise BadRequest(f"no journal at {root}; fix: --journal DIR, the folder that holds *.journal files")
+    with _opened(where) as database:
+        store = LedgerStore(database)
+        store.migrate()
+        found = replay_abandoned(root, store, SystemClock())
+    for folder in found.in_use:
+        sys.stdout.write(f"{folder}: in use by a gateway that runs, left alone\n")
+    sys.stdout.write(f"stored {count(found.rows)} rows that were missing, from {count(len(found.stored))} journals\n")
     return 0
 
 

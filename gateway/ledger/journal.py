@@ -1,7 +1,8 @@
 """The journal: every accepted request on the local disk before its first upstream byte, and again when it has ended.
 
-Decides what is written when, and what may be deleted; knows no database. Each entry is one `write` on a file opened for
-appending, so killing the process loses nothing; a power cut loses what `sync` had not reached yet.
+Decides what is written when, and what may be deleted; knows no database. Each entry is copied into a mapped file whose
+blocks are allocated before: killing the process loses nothing that was copied, a power cut loses what `sync` had not
+reached yet. A copy makes no system call, so no request waits for the disk while `sync` does.
 
 Fails closed: an entry that cannot be written whole refuses the request (`JournalError`). What has already been accepted
 is never refused: its end stays in memory until it can be written, and nothing new is admitted before that.
@@ -11,7 +12,9 @@ everything is in the store, and the CRC-32 of its digits.
 """
 
 import contextlib
+import errno
 import fcntl
+import mmap
 import os
 import threading
 import zlib
@@ -22,6 +25,9 @@ from pathlib import Path
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Admission, RequestRecord
 from gateway.ledger.segment import ADMITTED, CLOSED, CRASHED, HEADER_BYTES, Reading, encode, entry, header, newer
+
+ROOM_BYTES = 256 << 10
+"""Blocks are allocated so many bytes at a time; when there are no more so many, as many as the next entry needs."""
 
 _OFFSET_BITS = 40
 
@@ -45,13 +51,13 @@ class Journal:
     `JournalInUse` when another process has the folder, `JournalError` when a newer version wrote it.
     """
 
-    def __init__(self, directory: Path, segment_bytes: int = 64 << 20, max_bytes: int = 4 << 30) -> None:
+    def __init__(self, directory: Path, segment_bytes: int = 16 << 20, max_bytes: int = 4 << 30) -> None:
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
         self._mutex = threading.Lock()
-        self._fd: int | None = None
-        self._retired: list[int] = []
+        self._file: _Mapped | None = None
+        self._retired: list[_Mapped] = []
         self._open: dict[str, int] = {}
         self._unwritten: deque[tuple[int, str, bytes]] = deque()
         self.refused = 0
@@ -124,12 +130,12 @@ class Journal:
         where a later call goes on.
         """
         with self._mutex:
-            last, numbers = self._position, {*self._sizes, *([] if self._fd is None else [self._number])}
+            last, numbers = self._position, {*self._sizes, *([] if self._file is None else [self._number])}
         for number in sorted(numbers):
             base = number << _OFFSET_BITS
             if position >> _OFFSET_BITS > number:
                 continue
-            limit = last - base if number == last >> _OFFSET_BITS else None
+            limit = last - base if number == last >> _OFFSET_BITS else self._sizes.get(number)
             reading = Reading(self._path(number), max(0, position - base), limit)
             for found in reading:
                 yield base | found.end, None if found.kind == ADMITTED else found.decode()
@@ -163,19 +169,21 @@ class Journal:
         return not self._unwritten
 
     def sync(self) -> None:
-        """Makes what is written outlast a power cut. Blocks on the disk, never the event loop's writes."""
+        """Makes what is written outlast a power cut. Blocks on the disk, never the event loop."""
         with self._mutex:
             retired, self._retired = self._retired, []
-            current = None if self._fd is None else os.dup(self._fd)
+            current = None if self._file is None else os.dup(self._file.fd)
         try:
-            for fd in [*retired, *([] if current is None else [current])]:
+            for fd in [*(file.fd for file in retired), *([] if current is None else [current])]:
                 with contextlib.suppress(OSError):
                     os.fdatasync(fd)
             if retired:
                 self._sync_folder()
         finally:
-            for fd in [*retired, *([] if current is None else [current])]:
-                os.close(fd)
+            for file in retired:
+                file.close()
+            if current is not None:
+                os.close(current)
 
     def settle(self, stored: int) -> None:
         """Everything that ended before position `stored` is in the store: what no replay needs is deleted.
@@ -200,9 +208,9 @@ class Journal:
         self.retry()
         self.sync()
         with self._mutex:
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
+            if self._file is not None:
+                self._file.close(self._offset)
+                self._file = None
             if self.floor == self._position and not self._unwritten:
                 for number in {*self._sizes, self._number}:
                     self._path(number).unlink(missing_ok=True)
@@ -244,58 +252,46 @@ class Journal:
             self._unwritten.popleft()
 
     def _append(self, kind: int, payload: bytes) -> int:
-        """The position of the new entry. On an error no byte of it is left where an entry would be read."""
+        """The position of the new entry. Raises `JournalError` before a byte of it is written."""
         data = entry(kind, payload)
-        if self._fd is None or self._offset + len(data) > self._segment_bytes:
-            self._begin_segment()
-        assert self._fd is not None
-        try:
-            written = os.write(self._fd, data)
-        except OSError as exc:
-            self._undo()
-            raise self._failed(exc.strerror or str(exc)) from exc
-        if written != len(data):
-            self._undo()
-            raise self._failed("no room for the whole entry")
+        end = self._offset + len(data)
+        file = self._file
+        if file is None or end > file.room:
+            file = self._with_room(len(data))
+            end = self._offset + len(data)
         offset = self._offset
-        self._offset = offset + written
-        self._bytes += written
+        file.map[offset:end] = data
+        self._offset = end
+        self._bytes += len(data)
         return self._number << _OFFSET_BITS | offset
 
     @property
     def _position(self) -> int:
         return self._number << _OFFSET_BITS | self._offset
 
-    def _undo(self) -> None:
-        """Cuts off what a failed write has left; where even that fails, the next entry goes to a new segment."""
-        assert self._fd is not None
+    def _with_room(self, size: int) -> "_Mapped":
+        """The file to write to; it has room for `size` bytes more."""
         try:
-            os.ftruncate(self._fd, self._offset)
-        except OSError:
-            self._retire()
-
-    def _retire(self) -> None:
-        if self._fd is not None:
-            self._sizes[self._number] = self._offset
-            self._retired.append(self._fd)
-            self._fd = None
-
-    def _begin_segment(self) -> None:
-        self._retire()
-        path = self._path(self._number + 1)
-        try:
-            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            if self._file is None or self._offset + size > self._segment_bytes:
+                self._retire()
+                self._begin_segment(size)
+            assert self._file is not None
+            self._file.make_room(self._offset + size)
         except OSError as exc:
             raise self._failed(exc.strerror or str(exc)) from exc
-        try:
-            written = os.write(fd, header())
-        except OSError:
-            written = 0
-        if written != HEADER_BYTES:
-            os.close(fd)
-            path.unlink()
-            raise self._failed("no room for a new segment")
-        self._fd, self._number, self._offset = fd, self._number + 1, HEADER_BYTES
+        return self._file
+
+    def _retire(self) -> None:
+        if self._file is not None:
+            self._sizes[self._number] = self._offset
+            self._retired.append(self._file)
+            self._file = None
+
+    def _begin_segment(self, size: int) -> None:
+        number = self._number + 1
+        self._file = _Mapped(self._path(number), HEADER_BYTES + size, self._segment_bytes)
+        self._file.map[:HEADER_BYTES] = header()
+        self._number, self._offset = number, HEADER_BYTES
         self._bytes += HEADER_BYTES
 
     def _failed(self, why: str) -> JournalError:
@@ -333,6 +329,58 @@ class Journal:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+
+
+class _Mapped:
+    """A new file whose first `room` bytes are allocated and mapped: writing there cannot fail for want of space.
+
+    Has room for at least `needed` bytes and grows up to `most`. Raises `OSError` and leaves no file when there is none.
+    """
+
+    def __init__(self, path: Path, needed: int, most: int) -> None:
+        self.fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._most = max(most, needed)
+        try:
+            self.room = self._allocate(0, needed)
+            self.map = mmap.mmap(self.fd, self.room)
+        except OSError:
+            os.close(self.fd)
+            path.unlink()
+            raise
+
+    def make_room(self, needed: int) -> None:
+        """Grows to at least `needed` bytes. Raises `OSError` when there are no blocks for them."""
+        if needed > self.room:
+            room = self._allocate(self.room, needed)
+            self.map.resize(room)
+            self.room = room
+
+    def _allocate(self, start: int, needed: int) -> int:
+        wanted = min(self._most, max(needed, start + ROOM_BYTES))
+        try:
+            _allocate(self.fd, start, wanted)
+        except OSError:
+            if wanted == needed:
+                raise
+            wanted = needed
+            _allocate(self.fd, start, wanted)
+        return wanted
+
+    def close(self, size: int | None = None) -> None:
+        """Ends its use; what lies behind `size` is given back."""
+        self.map.close()
+        if size is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.fd, size)
+        os.close(self.fd)
+
+
+def _allocate(fd: int, start: int, end: int) -> None:
+    """Blocks for the bytes of a file between two offsets, and its new size. Raises `OSError`."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, start, end - start)
+    elif os.pwrite(fd, bytes(end - start), start) != end - start:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _locked(directory: Path) -> int:

@@ -5,11 +5,12 @@ fits and whose sums fit. So a batch is never refused by a database because of wh
 """
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.core.exchange import Admission, Attempt, RequestRecord, Savings, Usage
+from gateway.core.exchange import Admission, Attempt, Choice, RequestRecord, Savings, Usage
 
 MAX_TEXT = 1024
 MOST = 10**12
@@ -21,6 +22,8 @@ _encode = msgspec.json.Encoder().encode
 _NOTHING = Usage()
 _SavingsColumns = tuple[int | None, int | None, int | None, int | None, int | None, int | None, int | None]
 _NO_SAVINGS: _SavingsColumns = (None, None, None, None, None, None, None)
+_ChoiceColumns = tuple[str | None, float | None, float | None, int | None]
+_NO_CHOICE: _ChoiceColumns = (None, None, None, None)
 
 
 class Row(NamedTuple):
@@ -67,6 +70,11 @@ class Row(NamedTuple):
     windows: str
     response_id: str | None
     upstream_request_id: str | None
+    session: str | None
+    route_tier: str | None
+    route_score: float | None
+    route_threshold: float | None
+    route_strong: int | None
 
 
 class Charge(NamedTuple):
@@ -79,26 +87,38 @@ class Charge(NamedTuple):
 def closed(record: RequestRecord) -> Charge:
     """The row of a request that ended."""
     usage = record.usage or _NOTHING
+    request_id, tenant, key, route, policy, asked, target, provider, model, cache = _texts(
+        record.request_id,
+        record.tenant,
+        record.key,
+        record.route,
+        record.policy,
+        record.requested_model,
+        record.target,
+        record.provider,
+        record.model,
+        record.cache,
+    )
     row = Row(
-        text(record.request_id),
+        request_id,
         record.started_s,
         record.started_s + record.duration_s,
-        text(record.tenant),
-        text(record.key),
-        _json(record.tags),
-        text(record.route),
-        text(record.policy),
+        tenant,
+        key,
+        _json(record.tags) if record.tags else "[]",
+        route,
+        policy,
         record.dialect,
         record.endpoint,
-        text(record.requested_model),
-        text(record.target),
-        text(record.provider),
-        text(record.model),
+        asked,
+        target,
+        provider,
+        model,
         int(record.stream),
         record.status,
         record.outcome,
         _optional(record.error),
-        text(record.cache),
+        cache,
         *_tokens(usage),
         usage.source if record.usage is not None else None,
         _amount(record.reserved_micro_usd),
@@ -107,9 +127,11 @@ def closed(record: RequestRecord) -> Charge:
         record.ttft_s,
         record.duration_s,
         _json([_attempt(attempt) for attempt in record.attempts]),
-        _json(record.windows),
+        _windows(record.windows),
         _optional(record.response_id),
         _optional(record.upstream_request_id),
+        _optional(record.session),
+        *_choice(record.choice),
     )
     return Charge(row, record.windows)
 
@@ -148,6 +170,8 @@ def crashed(admission: Admission) -> Charge:
         _json(admission.windows),
         None,
         None,
+        None,
+        *_NO_CHOICE,
     )
     return Charge(row, admission.windows)
 
@@ -166,12 +190,25 @@ def text(value: str) -> str:
     return value.replace("\0", "\ufffd") if "\0" in value else value
 
 
+def _texts(*values: str) -> tuple[str, ...]:
+    """Each as `text` makes it; nearly always all are as they should be, which one look at all of them tells."""
+    together = "".join(values)
+    if len(together) <= MAX_TEXT and together.isascii() and "\0" not in together:
+        return values
+    return tuple([text(value) for value in values])
+
+
+@lru_cache(4096)
+def _windows(ids: tuple[str, ...]) -> str:
+    return _json(ids)
+
+
 def _optional(value: str | None) -> str | None:
     return None if value is None else text(value)
 
 
 def _amount(value: int | None) -> int | None:
-    return None if value is None else max(-MOST, min(MOST, value))
+    return value if value is None or -MOST <= value <= MOST else max(-MOST, min(MOST, value))
 
 
 def _tokens(usage: Usage) -> tuple[int, int, int, int, int, int]:
@@ -183,7 +220,8 @@ def _tokens(usage: Usage) -> tuple[int, int, int, int, int, int]:
         usage.output,
         usage.reasoning,
     )
-    if max(classes) > MOST or min(classes) < 0:
+    a, b, c, d, e, f = classes
+    if a | b | c | d | e | f < 0 or max(classes) > MOST:
         a, b, c, d, e, f = (max(0, min(MOST, tokens)) for tokens in classes)
         return a, b, c, d, e, f
     return classes
@@ -203,32 +241,61 @@ def _savings(savings: Savings | None) -> _SavingsColumns:
     )
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def _choice(choice: Choice | None) -> _ChoiceColumns:
+    if choice is None:
+        return _NO_CHOICE
+    return choice.tier, choice.score, choice.threshold, int(choice.target == "strong")
+
+
+class _Told(msgspec.Struct, omit_defaults=True):
+    """An attempt in column `attempts`; without `usage`, its members are left out."""
+
+    target: str
+    replica: str | None
+    status: int | None
+    error: str | None
+    offset_s: float
+    duration_s: float
+    ttft_s: float | None
+    usage_source: str | None
+    cost_micro: int | None
+    uncached_input: int | msgspec.UnsetType = msgspec.UNSET
+    cache_read: int | msgspec.UnsetType = msgspec.UNSET
+    cache_write_5m: int | msgspec.UnsetType = msgspec.UNSET
+    cache_write_1h: int | msgspec.UnsetType = msgspec.UNSET
+    output: int | msgspec.UnsetType = msgspec.UNSET
+    reasoning: int | msgspec.UnsetType = msgspec.UNSET
+    own: bool = False
+
+
+def _attempt(attempt: Attempt) -> _Told:
     usage = attempt.usage
-    told = {
-        "target": attempt.target,
-        "replica": attempt.replica,
-        "status": attempt.status,
-        "error": attempt.error,
-        "offset_s": round(attempt.offset_s, 6),
-        "duration_s": round(attempt.duration_s, 6),
-        "ttft_s": None if attempt.ttft_s is None else round(attempt.ttft_s, 6),
-        "usage_source": None if usage is None else usage.source,
-        "cost_micro": _amount(attempt.cost_micro_usd),
-    }
-    if usage is not None:
-        told |= dict(zip(_CLASSES, _tokens(usage), strict=True))
+    told = _Told(
+        attempt.target,
+        attempt.replica,
+        attempt.status,
+        attempt.error,
+        _micros(attempt.offset_s),
+        _micros(attempt.duration_s),
+        None if attempt.ttft_s is None else _micros(attempt.ttft_s),
+        None if usage is None else usage.source,
+        _amount(attempt.cost_micro_usd),
+        *(() if usage is None else _tokens(usage)),
+    )
+    told.own = attempt.own
     return told
 
 
-_CLASSES = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
+def _micros(seconds: float) -> float:
+    """To the microsecond; `round` takes ten times as long."""
+    return int(seconds * 1e6 + 0.5) / 1e6
 
 
 def _json(value: Any) -> str:
     try:
         return _encode(value).decode()
     except UnicodeEncodeError:
-        return _encode(_valid(value)).decode()
+        return _encode(_valid(msgspec.to_builtins(value))).decode()
 
 
 def _valid(value: Any) -> Any:
@@ -300,8 +367,8 @@ def measures(row: Row) -> tuple[int, ...]:
         row.waste_escalation or 0,
         row.waste_retries or 0,
         row.own_micro or 0,
-        round(row.duration_s * 1000),
-        0 if row.ttft_s is None else round(row.ttft_s * 1000),
+        int(row.duration_s * 1000 + 0.5),
+        0 if row.ttft_s is None else int(row.ttft_s * 1000 + 0.5),
         row.ttft_s is not None,
     )
 
@@ -310,33 +377,29 @@ class Totals:
     """Sums over a batch of rows: by hour, by UTC day, by budget window."""
 
     def __init__(self) -> None:
-        self._hours: dict[Group, list[int]] = {}
+        self._hours: dict[Group, list[tuple[int, ...]]] = {}
         self._windows: dict[str, tuple[int, float]] = {}
 
     def add(self, charge: Charge) -> None:
         """Counts one row. A price that is unknown commits what was reserved for it."""
         row = charge.row
-        amounts = measures(row)
-        sums = self._hours.get(at := group(row))
-        if sums is None:
-            self._hours[at] = [int(amount) for amount in amounts]
-        else:
-            for index, amount in enumerate(amounts):
-                if amount:
-                    sums[index] += amount
+        self._hours.setdefault(group(row), []).append(measures(row))
         committed = row.charged_micro if row.charged_micro is not None else row.reserved_micro or 0
         for window in charge.windows:
             before, since_s = self._windows.get(window, (0, row.started_s))
             self._windows[window] = (before + committed, min(since_s, row.started_s))
 
+    def _sums(self) -> dict[Group, list[int]]:
+        return {at: [sum(column) for column in zip(*rows, strict=True)] for at, rows in self._hours.items()}
+
     def hours(self) -> list[tuple[Any, ...]]:
         """Hour, dimensions, measures; sorted, so that concurrent writers take their locks in one order."""
-        return sorted((*at, *sums) for at, sums in self._hours.items())
+        return sorted((*at, *sums) for at, sums in self._sums().items())
 
     def days(self) -> list[tuple[Any, ...]]:
         """As `hours`, by the first second of the UTC day."""
         days: dict[Group, list[int]] = {}
-        for (hour, *dimensions), sums in self._hours.items():
+        for (hour, *dimensions), sums in self._sums().items():
             at: Any = (hour // DAY_S * DAY_S, *dimensions)
             days[at] = [a + b for a, b in zip(days[at], sums, strict=True)] if at in days else sums
         return sorted((*at, *sums) for at, sums in days.items())

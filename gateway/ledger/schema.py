@@ -9,7 +9,7 @@ from collections.abc import Callable
 from gateway.database import Cursor, Database, DatabaseError, Dialect
 from gateway.ledger.rows import DIMENSIONS, MEASURES
 
-VERSION = 1
+VERSION = 2
 _NAME = "ledger.schema_version"
 _MIGRATION_LOCK = 0x6661727468696E67
 """Replicas that start together migrate one after the other (`pg_advisory_xact_lock`)."""
@@ -80,7 +80,19 @@ def _first(cursor: Cursor, dialect: Dialect) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[Cursor, Dialect], None], ...] = (_first,)
+def _second(cursor: Cursor, _: Dialect) -> None:
+    """What a routed request was chosen by, and the conversation that it belongs to."""
+    for column in (
+        "session TEXT",
+        "route_tier TEXT",
+        "route_score DOUBLE PRECISION",
+        "route_threshold DOUBLE PRECISION",
+        "route_strong INTEGER",
+    ):
+        cursor.execute(f"ALTER TABLE requests ADD COLUMN {column}")
+
+
+MIGRATIONS: tuple[Callable[[Cursor, Dialect], None], ...] = (_first, _second)
 """What makes version n + 1 out of version n."""
 
 

@@ -2,7 +2,7 @@
 
 Knows neither folders nor positions. A file is a 16-byte header and entries `length u32, crc32 u32, kind u8, payload`,
 little endian; the length counts the payload alone, the CRC-32 covers kind and payload, the payload is a msgpack map by
-field names, so that a segment outlives an upgrade.
+field names, so that a segment outlives an upgrade. Behind the last entry lie zeros: room that was made and not used.
 """
 
 import os
@@ -57,7 +57,8 @@ class Reading:
     """Iterates over the whole entries of a segment between two byte offsets; garbage never raises.
 
     A damaged stretch is skipped up to the next entry whose checksum is right. Afterwards `skipped` counts the bytes of
-    such stretches, `torn` those behind the last whole entry: a write that a power cut or a full disk has cut short.
+    such stretches, `torn` those behind the last whole entry, without the zeros at the end: an entry that a power cut
+    (or a kill in the midst of its copying) has cut short.
     Raises `FileNotFoundError` at once where there is no such file; one that is deleted later is at its end.
     """
 
@@ -79,8 +80,10 @@ class Reading:
             yield from self._entries(file)
 
     def _entries(self, file: FileIO) -> Iterator[Entry]:
-        base, read_to, at, lost = self._offset, self._offset, 0, 0
+        base, read_to, at = self._offset, self._offset, 0
         data = b""
+        lost: int | None = None  # where the damaged stretch began
+        written = 0  # behind the last byte of it that is not zero
         while True:
             if len(data) - at < _ENTRY.size + MAX_PAYLOAD and read_to < self._limit:
                 more = os.pread(file.fileno(), min(_BLOCK, self._limit - read_to), read_to)
@@ -98,13 +101,17 @@ class Reading:
                 if following is None:  # one may begin near the end of what has been read
                     start = max(at + 1, len(data) - MAX_PAYLOAD - _ENTRY.size)
                     following = len(data) if read_to >= self._limit else start
-                lost, at = lost + following - at, following
+                lost = base + at if lost is None else lost
+                kept = data[at:following].rstrip(b"\0")
+                written = base + at + len(kept) if kept else written
+                at = following
                 continue
             kind, payload, end = found
-            self.skipped, lost = self.skipped + lost, 0
+            if lost is not None:
+                self.skipped, lost = self.skipped + base + at - lost, None
             yield Entry(kind, payload, base + at, base + end)
             at = end
-        self.torn = lost
+        self.torn = 0 if lost is None else max(0, written - lost)
 
 
 def _entry(data: bytes, at: int) -> tuple[int, bytes, int] | None:

@@ -16,10 +16,7 @@ from gateway.ledger.rows import DAY_S, DIMENSIONS, HOUR_S, MEASURES, Charge, Row
 CHUNK = 50
 """Rows per call of the driver, after which other threads get their turn."""
 
-_ROW = (
-    f"INSERT INTO requests ({', '.join(Row._fields)}) VALUES ({', '.join('?' * len(Row._fields))})"  # noqa: S608 - names of ours
-    " ON CONFLICT (request_id) DO NOTHING"
-)
+_ONCE = "ON CONFLICT (request_id) DO NOTHING"
 _SPEND = (
     "INSERT INTO spend (window_id, committed_micro, since_s) VALUES (?, ?, ?) ON CONFLICT (window_id)"
     " DO UPDATE SET committed_micro = spend.committed_micro + excluded.committed_micro"
@@ -82,7 +79,7 @@ class LedgerStore:
         with self._database.transaction() as cursor:
             for start in range(0, len(charges), CHUNK):
                 chunk = charges[start : start + CHUNK]
-                if cursor.executemany(_ROW, [charge.row for charge in chunk]) != len(chunk):
+                if cursor.insert("requests", Row._fields, [charge.row for charge in chunk], _ONCE) != len(chunk):
                     raise _Known
                 for charge in chunk:
                     totals.add(charge)

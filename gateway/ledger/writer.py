@@ -288,28 +288,38 @@ class LedgerWriter:
             return True
 
 
-def replay_abandoned(
-    root: Path, own: Path, store: LedgerStore, clock: Clock, stored_all: Callable[[Path], None] | None = None
-) -> int:
-    """Stores what processes that are gone have left in the journal folders below `root`; how many rows were new.
+class Abandoned(NamedTuple):
+    """What `replay_abandoned` has found: rows that were new, folders it has stored, folders whose gateway runs."""
 
-    A worker that is not started again would owe its rows for ever otherwise. Folders in use are left alone, and so is
-    `own`. `stored_all` gets each other folder while it is locked: the store has all that its processes accepted. Raises
+    rows: int
+    stored: tuple[Path, ...]
+    in_use: tuple[Path, ...]
+
+
+def replay_abandoned(
+    root: Path, store: LedgerStore, clock: Clock, stored_all: Callable[[Path], None] | None = None
+) -> Abandoned:
+    """Stores what processes that are gone have left in the journal folders at and below `root`.
+
+    A replica that is not started again would owe its rows for ever otherwise. Folders in use are left alone.
+    `stored_all` gets each other folder while it is locked: the store has all that its processes accepted. Raises
     `DatabaseError` and `JournalError`.
     """
-    stored = 0
-    for folder in sorted({path.parent for path in root.glob("*/lock")} - {own}):
+    rows, done, in_use = 0, [], []
+    for folder in sorted(path.parent for path in root.rglob("lock")):
         try:
             journal = Journal(folder)
         except JournalInUse:
+            in_use.append(folder)
             continue
         try:
-            stored += LedgerWriter(journal, store, clock).replay()
+            rows += LedgerWriter(journal, store, clock).replay()
             if stored_all is not None:
                 stored_all(folder)
         finally:
             journal.shut()
-    return stored
+        done.append(folder)
+    return Abandoned(rows, tuple(done), tuple(in_use))
 
 
 def _ended_s(end: _End) -> float:

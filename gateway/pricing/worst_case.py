@@ -69,9 +69,13 @@ def plan_worst_case(call: Call, plan: Plan, price_of: PriceOf, rules: MoneyRules
     if call.endpoint == "other":
         return _other(call)
     content = content_of(call)
+    found = [
+        _at(content, call, target, price_of(target, target.model or call.model or ""), rules) for target in plan.targets
+    ]
+    if len(found) == 1:
+        return found[0]
     micro_usd, tokens, why, assumed = 0, 0, "", False
-    for target in plan.targets:
-        worst = _at(content, call, target, price_of(target, target.model or call.model or ""), rules)
+    for worst in found:
         tokens = max(tokens, worst.tokens)
         assumed = assumed or worst.assumed
         if worst.micro_usd is None:

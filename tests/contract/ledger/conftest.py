@@ -7,26 +7,6 @@ from gateway.database import open_database
 from gateway.ledger.journal import Journal
 from gateway.ledger.store import LedgerStore
 from gateway.ledger.writer import LedgerWriter
-from tests.support.postgres_server import postgres_server
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    with postgres_server() as server:
-        yield server
-
-
-@pytest.fixture
-def postgres_url(postgres):
-    with postgres.database() as fresh:
-        yield fresh
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/ledger.db"
-    return request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture

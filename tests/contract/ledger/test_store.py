@@ -12,6 +12,7 @@ from gateway.access.accounts import Window
 from gateway.core.exchange import Savings, Usage
 from gateway.core.limits import Budget
 from gateway.database import DatabaseError, open_database
+from gateway.ledger import schema
 from gateway.ledger.rows import Row, closed, crashed
 from gateway.ledger.store import LedgerStore
 from tests.support.ledger import STARTED_S, admission, ended, request_id, traffic
@@ -152,14 +153,27 @@ def test_replicas_that_start_together_make_the_tables_once(url, open_ledger):
         return open_ledger(url).query("SELECT value FROM meta WHERE name = ?", ("ledger.schema_version",))
 
     with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(start, range(4))) == [[("1",)]] * 4
+        assert list(threads.map(start, range(4))) == [[(str(schema.VERSION),)]] * 4
 
 
 def test_tables_of_a_newer_gateway_are_refused(database, store):
     with database.transaction() as cursor:
         cursor.execute("UPDATE meta SET value = ? WHERE name = ?", ("99", "ledger.schema_version"))
-    with pytest.raises(DatabaseError, match="version 99, this gateway knows 1; fix: upgrade it"):
+    with pytest.raises(DatabaseError, match=f"version 99, this gateway knows {schema.VERSION}; fix: upgrade it"):
         store.migrate()
+
+
+def test_tables_of_the_version_before_keep_their_rows_and_get_the_new_columns(database, store):
+    store.insert([closed(ended(1, session="chat-7"))])
+    added = ("session", "route_tier", "route_score", "route_threshold", "route_strong")
+    with database.transaction() as cursor:
+        for column in added:
+            cursor.execute(f"ALTER TABLE requests DROP COLUMN {column}")
+        cursor.execute("UPDATE meta SET value = ? WHERE name = ?", ("1", "ledger.schema_version"))
+    store.migrate()
+    store.insert([closed(ended(2, session="chat-7"))])
+    assert database.query("SELECT session FROM requests ORDER BY request_id") == [(None,), ("chat-7",)]
+    check(database)
 
 
 def test_a_new_window_has_committed_nothing(store):

@@ -38,10 +38,11 @@ def ids(records) -> list[str]:
 def abandon(writer) -> None:
     """The end of a process without a drain: its files are closed, its memory is gone."""
     journal = writer.journal
-    for fd in (journal._fd, journal._lock_fd, *journal._retired):
-        if fd is not None:
-            os.close(fd)
-    journal._fd, journal._retired, journal.in_use = None, [], False
+    for file in (journal._file, *journal._retired):
+        if file is not None:
+            file.close()
+    os.close(journal._lock_fd)
+    journal._file, journal._retired, journal.in_use = None, [], False
 
 
 def test_what_ended_is_stored_and_leaves_the_journal(database, store, open_writer, tmp_path):
@@ -229,8 +230,10 @@ def test_folders_of_processes_that_are_gone_are_stored_by_another(database, stor
     abandon(gone[0])
     abandon(gone[1])
     own = open_writer(store, "worker-3")
-    assert replay_abandoned(tmp_path, tmp_path / "worker-3", store, SystemClock()) == 22
-    assert replay_abandoned(tmp_path, tmp_path / "worker-3", store, SystemClock()) == 0
+    found = replay_abandoned(tmp_path, store, SystemClock())
+    assert (found.rows, [folder.name for folder in found.stored]) == (22, ["worker-0", "worker-1"])
+    assert [folder.name for folder in found.in_use] == ["worker-2", "worker-3"]
+    assert replay_abandoned(tmp_path, store, SystemClock()).rows == 0
     assert own.replay() == 0
     assert len(stored(database)) == 22, "worker 2 lives"
     check(database)

@@ -8,8 +8,11 @@ import pytest
 from gateway.core.errors import BadRequest
 from gateway.database import open_database
 from gateway.ledger.commands import Where, register, shown
+from gateway.ledger.journal import Journal
 from gateway.ledger.rows import closed
 from gateway.ledger.store import LedgerStore
+from tests.support.ledger import admission
+from tests.support.ledger import ended as done
 from tests.support.ledger_rows import ended
 
 INVOICE = Path(__file__).parents[2] / "fixtures" / "invoices" / "openai_cost.csv"
@@ -137,6 +140,25 @@ def test_a_report_that_cannot_be_written_is_refused_naming_the_file(farthing, fi
         farthing("report", "--format", form, "--output", f"{tmp_path}/gone/report")
 
 
+def test_journals_of_gateways_that_are_gone_are_stored_once(farthing, fill, tmp_path, capsys):
+    fill()
+    gone, running = Journal(tmp_path / "volumes" / "a"), Journal(tmp_path / "volumes" / "b")
+    for number, journal in enumerate((gone, running)):
+        journal.recover()
+        journal.admit(admission(number))
+        journal.close(done(number, admitted=True))
+    gone.shut()
+    assert farthing("replay", "--journal", str(tmp_path / "volumes")) == 0
+    told = capsys.readouterr().out
+    assert f"{tmp_path}/volumes/b: in use" in told
+    assert "stored 1 rows that were missing, from 1 journals" in told
+    assert farthing("replay", "--journal", str(tmp_path / "volumes")) == 0
+    assert "stored 0 rows" in capsys.readouterr().out
+    running.shut()
+    with pytest.raises(BadRequest, match=r"no journal at .* fix: --journal DIR"):
+        farthing("replay")
+
+
 def test_an_empty_report_takes_the_place_of_an_older_file(farthing, fill, tmp_path):
     fill()
     file = tmp_path / "report.txt"
@@ -146,7 +168,7 @@ def test_an_empty_report_takes_the_place_of_an_older_file(farthing, fill, tmp_pa
 
 
 def test_help_of_every_action_can_be_shown(farthing, capsys):
-    for action in ("report", "verify", "reconcile"):
+    for action in ("report", "verify", "reconcile", "replay"):
         with pytest.raises(SystemExit) as caught:
             farthing(action, "--help")
         assert caught.value.code == 0

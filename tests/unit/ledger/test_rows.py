@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from gateway.core.exchange import Savings, Usage
+from gateway.core.exchange import Choice, Savings, Usage
 from gateway.ledger.rows import MAX_TEXT, MEASURES, Totals, build, charge, closed, crashed, group, measures, text
 from tests.support.ledger import STARTED_S, WINDOWS, admission, ended, request_id
-from tests.support.records import ANSWERED, failed
+from tests.support.records import ANSWERED, attempt, failed
 
 
 def test_a_row_tells_what_the_record_told():
@@ -18,6 +18,15 @@ def test_a_row_tells_what_the_record_told():
     assert (row.reserved_micro, row.charged_micro, row.baseline_micro, row.saved_routing) == (5000, 1234, 2000, 766)
     assert (row.stream, row.status, row.outcome) == (1, 200, "ok")
     assert (row.tags, msgspec.json.decode(row.windows)) == ('["batch"]', list(WINDOWS))
+
+
+def test_a_row_tells_what_a_routed_request_was_chosen_by():
+    choice = Choice(target="strong", why="above", tier="light", score=0.25, threshold=0.125)
+    row = closed(ended(1, choice=choice, session="chat-7")).row
+    assert (row.session, row.route_tier, row.route_score, row.route_threshold, row.route_strong) == (
+        "chat-7", "light", 0.25, 0.125, 1,
+    )  # fmt: skip
+    assert closed(ended(1)).row[-4:] == (None, None, None, None)
 
 
 def test_attempts_are_told_each_with_its_usage_and_its_cost():
@@ -36,6 +45,11 @@ def test_attempts_are_told_each_with_its_usage_and_its_cost():
     }
     assert (answered["cost_micro"], answered["usage_source"]) == (1234, "reported")
     assert (answered["uncached_input"], answered["cache_write_1h"], answered["output"]) == (70, 4, 51)
+
+
+def test_a_call_of_the_gateways_own_is_told_from_those_that_were_to_answer():
+    told = msgspec.json.decode(closed(ended(1, attempts=(attempt(target="judge", own=True), ANSWERED))).row.attempts)
+    assert [each.get("own") for each in told] == [True, None]
 
 
 def test_an_unknown_price_stays_unknown():

@@ -55,7 +55,7 @@ def test_a_file_cut_at_any_byte_has_all_the_entries_before_the_cut(tmp_path):
         whole = sum(end <= size for end in ENDS)
         assert found == VALUES[:whole], size
         before = ENDS[whole - 1] if whole else HEADER_BYTES if size >= 8 else 0
-        assert reading.torn == max(0, size - before)
+        assert reading.torn == len(WHOLE[before:size].rstrip(b"\0"))
         assert reading.skipped == 0
 
 
@@ -76,10 +76,24 @@ def test_a_damaged_header_costs_no_entry(tmp_path):
         assert read(tmp_path / "s", bytes(data))[0] == VALUES
 
 
-def test_a_tail_of_zeros_is_torn(tmp_path):
-    found, reading = read(tmp_path / "s", WHOLE + bytes(5000))
+def test_room_that_was_made_and_not_used_is_no_damage(tmp_path):
+    found, reading = read(tmp_path / "s", WHOLE + bytes(3 << 20))
     assert found == VALUES
-    assert reading.torn == 5000
+    assert (reading.skipped, reading.torn) == (0, 0)
+
+
+def test_an_entry_cut_short_before_unused_room_is_torn(tmp_path):
+    found, reading = read(tmp_path / "s", WHOLE[:-7] + bytes(3 << 20))
+    assert found == VALUES[:-1]
+    assert (reading.skipped, reading.torn) == (0, len(ENTRIES[-1]) - 7)
+
+
+def test_zeros_between_entries_are_damage(tmp_path):
+    """A page that a power cut has kept from the disk, between others that reached it."""
+    for hole in (100, 3 << 20):
+        found, reading = read(tmp_path / "s", WHOLE[: ENDS[0]] + bytes(hole) + WHOLE[ENDS[1] :])
+        assert found == [VALUES[0], *VALUES[2:]]
+        assert (reading.skipped, reading.torn) == (hole, 0)
 
 
 @given(st.binary(max_size=2000))
