@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SEED = 20_261_101
 FAILED = 1
+TOLD = 20_000
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -213,7 +214,8 @@ def _simulate(arguments: argparse.Namespace, setup: Setup) -> int:
     now_s = time.time()
     since_s, until_s = (moment(date, now_s) if date else None for date in (arguments.since, arguments.until))
     new = load_policy(arguments.policy, setup.book_of, setup.encoder)
-    old = load_policy(arguments.baseline_policy, setup.book_of, setup.encoder) if arguments.baseline_policy else None
+    before: Path | None = arguments.baseline_policy
+    old = load_policy(before, setup.book_of, setup.encoder, new) if before is not None else None
     traffic = open_traffic(arguments.traffic, setup.ledger_url, since_s, until_s)
     seen = _Seen()
     tally = _replayed(arguments, new, old, seen.watch(traffic.requests), now_s)
@@ -250,20 +252,25 @@ def _replayed(
 
 
 class _Seen:
-    """The first and the last moment of the traffic."""
+    """The first and the last moment of the traffic. Tells a terminal how far it is."""
 
     def __init__(self) -> None:
+        self._tell = sys.stderr.isatty()
         self.first_s: float | None = None
         self.last_s: float | None = None
 
     def watch(self, traffic: Any) -> Any:
         """The same requests."""
-        for recorded in traffic:
+        for number, recorded in enumerate(traffic, 1):
             at_s = recorded.started_s
             if at_s is not None:
                 self.first_s = at_s if self.first_s is None else min(self.first_s, at_s)
                 self.last_s = at_s if self.last_s is None else max(self.last_s, at_s)
             yield recorded
+            if self._tell and number % TOLD == 0:
+                sys.stderr.write(f"\rreplayed {number:,} requests")
+        if self._tell:
+            sys.stderr.write("\r\x1b[K")
 
 
 def _notes(new: "Loaded", old: "Loaded | None", tally: "Tally") -> list[str]:
@@ -274,12 +281,20 @@ def _notes(new: "Loaded", old: "Loaded | None", tally: "Tally") -> list[str]:
             continue
         if loaded.scores.missing:
             notes.append(f"{loaded.path}: no scores: {loaded.scores.missing}")
+        if loaded.similar.missing:
+            notes.append(f"{loaded.path}: similar questions are as recorded: {loaded.similar.missing}")
+        else:
+            notes += [
+                f"{loaded.path}: the semantic cache of {name} serves nothing: {why}" for name, why in loaded.watching()
+            ]
         for rule, threshold in loaded.uncertain():
             notes.append(
                 f"{loaded.path}: the route {rule.route} sends everything to the strong target: {threshold.why}"
             )
         if any(target.pool is not None for target in loaded.policy.targets.values()):
             notes.append(f"{loaded.path}: pools cost what they cost at full use of their stated rates")
+        if any(target.provider == "sandbox" for target in loaded.policy.targets.values()):
+            notes.append(f"{loaded.path}: what the sandbox costs is simulated, too: nobody bills it")
         if not loaded.policy.targets:
             notes.append(f"{loaded.path}: it names no targets, and discovery is not simulated")
     if new.document.budgets:

@@ -21,8 +21,10 @@ METRICS: Final[Mapping[str, str]] = {
     "refused": "change of the share of refused requests, in points",
     "strong": "change of the share of requests at a strong target, in points",
     "undecided": "share of requests that the record cannot decide",
+    "pool": "busiest hour of a pool, as a share of its stated rates",
 }
 _FORM = re.compile(r"([a-z_]+)\s*([<>])\s*([+-]?)(\d{1,6}(?:\.\d{1,6})?)%")
+_SHARES = frozenset(["undecided", "pool"])
 _EXAMPLE = "cost>+5%,quality<-1%"
 
 
@@ -59,8 +61,8 @@ def parse(text: str) -> tuple[Condition, ...]:
         metric, side, sign, number = match.groups()
         if metric not in METRICS:
             raise BadRequest(f"--fail-on: {metric!r} is not measured; fix: one of {', '.join(METRICS)}")
-        if metric == "undecided" and sign == "-":
-            raise BadRequest(f"--fail-on: {part!r}: a share is never below 0; fix: undecided>10%")
+        if metric in _SHARES and sign == "-":
+            raise BadRequest(f"--fail-on: {part!r}: a share is never below 0; fix: {metric}>10%")
         if (metric, side) in found:
             raise BadRequest(f"--fail-on: {metric}{side} is given twice; fix: keep one of them")
         limit = float(Decimal(sign + number) / 100)

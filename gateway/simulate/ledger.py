@@ -1,6 +1,7 @@
 """Reads recorded requests from the ledger's table, a page at a time, in the order in which they came.
 
-The ledger has no text, no headers and no scores: what rules ask of those, it cannot decide. Raises `DatabaseError`.
+The ledger has no text and of the headers the session alone: what rules ask of those, it cannot decide. Raises
+`DatabaseError`. Tables that an older gateway made have no scores and no sessions, and are read without them.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from gateway.core.exchange import Endpoint, Usage
-from gateway.database import Database
+from gateway.database import Database, DatabaseError
 from gateway.simulate.traffic import HITS, Facts, Recorded, caller
 
 PAGE: Final = 20_000
@@ -18,11 +19,15 @@ _COLUMNS = (
     " cache_read, cache_write_5m, cache_write_1h, output, reasoning, usage_source, charged_micro, attempts, outcome,"
     " policy"
 )
+_CHOICE = "route_tier, route_score, route_strong, session"
+_NO_CHOICE = "NULL, NULL, NULL, NULL"
 _FACTS: Final = Facts()
 
 
 class _Attempt(msgspec.Struct):
     cost_micro: int | None = None
+    own: bool = False
+    """A call for the gateway's own ends, a judge's: part of what the request cost, and no failure."""
 
 
 _tags = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -33,8 +38,9 @@ def read_ledger(database: Database, since_s: float | None, until_s: float | None
     """The requests that were accepted in [`since_s`, `until_s`); `None` is without end."""
     after: tuple[float, str] = (since_s if since_s is not None else -1.0, "")
     end = "" if until_s is None else " AND started_s < ?"
+    columns = f"{_COLUMNS}, {_choice(database)}"
     sql = (
-        f"SELECT {_COLUMNS} FROM requests WHERE started_s >= ? AND (started_s > ? OR request_id > ?){end}"  # noqa: S608
+        f"SELECT {columns} FROM requests WHERE started_s >= ? AND (started_s > ? OR request_id > ?){end}"  # noqa: S608
         " ORDER BY started_s, request_id LIMIT ?"
     )
     while True:
@@ -47,9 +53,18 @@ def read_ledger(database: Database, since_s: float | None, until_s: float | None
         after = (rows[-1][0], rows[-1][1])
 
 
+def _choice(database: Database) -> str:
+    """The columns of what was chosen by a score, as far as the table has them."""
+    try:
+        database.query(f"SELECT {_CHOICE} FROM requests LIMIT 0")  # noqa: S608
+    except DatabaseError:
+        return _NO_CHOICE
+    return _CHOICE
+
+
 def _recorded(row: tuple[Any, ...]) -> Recorded:
     (started_s, _, tenant, key, tags, endpoint, model, route, target, cache, uncached, read, write_5m, write_1h, output,
-     reasoning, source, charged, attempts, outcome, policy) = row  # fmt: skip
+     reasoning, source, charged, attempts, outcome, policy, tier, score, strong, session) = row  # fmt: skip
     untold = source is None or cache in HITS or outcome == "crashed"
     wasted, cost = _served(attempts, charged)
     return Recorded(
@@ -64,6 +79,10 @@ def _recorded(row: tuple[Any, ...]) -> Recorded:
         route=route,
         target=target,
         cache=cache,
+        score=score,
+        tier=tier,
+        side="" if strong is None else "strong" if strong else "weak",
+        session=session,
         policy=policy,
     )
 
@@ -72,5 +91,5 @@ def _served(attempts: str, charged: int | None) -> tuple[int, int | None]:
     """What the attempts before the last were charged, and what the last one was."""
     if charged is None or attempts.count('"target"') < 2:
         return 0, charged
-    wasted = sum(attempt.cost_micro or 0 for attempt in _attempts(attempts)[:-1])
+    wasted = sum(attempt.cost_micro or 0 for attempt in _attempts(attempts)[:-1] if not attempt.own)
     return wasted, charged - wasted

@@ -4,9 +4,12 @@ Budgets begin empty with the first request of the traffic, and requests under wa
 that the money spent alone makes.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Final
+
+import msgspec
 
 from gateway.access.windows import Windows
 from gateway.core.exchange import Plan, Target
@@ -40,17 +43,34 @@ class DayPrices:
         return self._known[key]
 
 
+class BudgetUse(msgspec.Struct, frozen=True):
+    """Micro-USD. `fullest` is the most that one window was charged, `windows` how many were charged anything.
+
+    `passed`: in how many of them each soft limit, a share of the budget, was reached. `refused` counts requests.
+    """
+
+    budget: Budget
+    windows: int
+    fullest: int
+    passed: tuple[tuple[float, int], ...]
+    refused: int
+
+
 class Spending:
     """What each budget window has been charged."""
 
     def __init__(self) -> None:
         self._windows = Windows()
         self._spent: dict[str, int] = {}
+        self._budgets: dict[str, tuple[Budget, set[str]]] = {}
+        self._refused: Counter[str] = Counter()
 
     def refuses(self, budgets: tuple[Budget, ...], amount: int, at_s: float) -> Budget | None:
         """The first budget that has no room for `amount` micro-USD."""
         for budget in budgets:
             if self._spent.get(self._windows.of(budget, at_s).id, 0) + amount > budget.limit_micro_usd:
+                self._budgets.setdefault(budget.id, (budget, set()))
+                self._refused[budget.id] += 1
                 return budget
         return None
 
@@ -58,7 +78,22 @@ class Spending:
         """Commits it in every window."""
         for budget in budgets:
             window = self._windows.of(budget, at_s).id
-            self._spent[window] = self._spent.get(window, 0) + amount
+            if window not in self._spent:
+                self._spent[window] = 0
+                self._budgets.setdefault(budget.id, (budget, set()))[1].add(window)
+            self._spent[window] += amount
+
+    def use(self) -> tuple[BudgetUse, ...]:
+        """Of every budget that a request met, the fullest first."""
+        found = [self._use(budget, windows) for budget, windows in self._budgets.values()]
+        return tuple(sorted(found, key=lambda use: (-use.fullest / (use.budget.limit_micro_usd or 1), use.budget.id)))
+
+    def _use(self, budget: Budget, windows: set[str]) -> BudgetUse:
+        spent = [self._spent[window] for window in windows]
+        passed = tuple(
+            (share, sum(amount >= share * budget.limit_micro_usd for amount in spent)) for share in budget.soft
+        )
+        return BudgetUse(budget, len(windows), max(spent, default=0), passed, self._refused[budget.id])
 
 
 def reserved(

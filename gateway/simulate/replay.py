@@ -15,12 +15,16 @@ def replay(traffic: Iterable[Recorded], new: World, old: World | None, *, seed: 
     draw = random.Random(seed).random  # noqa: S311 - which arm a request takes, not a secret
     worlds = [new] if old is None else [old, new]
     tally = Tally(sides_of([world.policy for world in worlds]))
+    first_s = last_s = None
     for recorded in traffic:
         drawn = draw()
         at_s = now_s if recorded.started_s is None else recorded.started_s
+        first_s, last_s = at_s if first_s is None else first_s, at_s
         tally.elsewhere += bool(recorded.policy) and old is not None and recorded.policy != old.policy.hash
         before: Outcome = as_recorded(recorded) if old is None else old.replay(recorded, drawn, at_s)
         tally.add(recorded, before, new.replay(recorded, drawn, at_s))
+    tally.budgets = new.spending.use()
+    tally.pools = new.loads.use(new.policy.pools, first_s, last_s)
     return tally
 
 

@@ -9,6 +9,7 @@ import msgspec
 from gateway.core.money import usd
 from gateway.ledger.table import count, dollars, layout, places_for
 from gateway.simulate.conditions import Verdict
+from gateway.simulate.money import BudgetUse
 from gateway.simulate.statistics import Estimate
 from gateway.simulate.tally import Side, Tally
 
@@ -89,6 +90,8 @@ def as_json(told: Told, tally: Tally, verdicts: Sequence[Verdict]) -> bytes:
             "old": _estimate(quality.old.estimate()),
             "new": _estimate(quality.new.estimate()),
         },
+        "budgets": [_budget(use) for use in tally.budgets],
+        "pools": [msgspec.structs.asdict(use) for use in tally.pools],
         "tenants": {
             name: {
                 "requests": tenant.requests,
@@ -119,7 +122,8 @@ def _headline(told: Told, tally: Tally) -> str:
 
 
 def _tables(told: Told, tally: Tally) -> list[Table]:
-    return [table for table in (_totals(tally), _places(told, tally), _tenants(tally)) if table.rows]
+    tables = (_totals(tally), _places(told, tally), _pools(tally), _budgets(tally), _tenants(tally))
+    return [table for table in tables if table.rows]
 
 
 def _totals(tally: Tally) -> Table:
@@ -178,6 +182,40 @@ def _places(told: Told, tally: Tally) -> Table:
     return Table("Where requests go", ("route", "target", "before", "after", "cost after", "cost unknown"), rows, 2)
 
 
+def _pools(tally: Tally) -> Table:
+    rows = [
+        [
+            use.pool,
+            count(use.requests),
+            count(use.replicas),
+            "unknown" if use.mean is None else _fine(use.mean),
+            "unknown" if use.busiest is None else _fine(use.busiest),
+            "" if use.busiest_s is None else _moment(use.busiest_s),
+        ]
+        for use in tally.pools
+    ]
+    head = ("pool", "requests", "replicas", "mean use", "busiest hour", "which began")
+    return Table("Pools, as a share of their stated rates", head, rows, 1)
+
+
+def _budgets(tally: Tally) -> Table:
+    rows = [
+        [
+            use.budget.id,
+            dollars(use.budget.limit_micro_usd, 2),
+            dollars(use.fullest, places_for(use.fullest)),
+            _share(use.fullest, use.budget.limit_micro_usd),
+            ", ".join(f"{share:.0%} in {count(times)}" for share, times in use.passed if times) or "none",
+            count(use.windows),
+            count(use.refused),
+        ]
+        for use in tally.budgets[:MOST_ROWS]
+    ]
+    left = f", {len(tally.budgets) - len(rows)} left out" if len(tally.budgets) > len(rows) else ""
+    head = ("budget", "limit", "fullest", "used", "soft limits passed", "periods", "refused")
+    return Table(f"Budgets, the fullest first{left}", head, rows, 1)
+
+
 def _tenants(tally: Tally) -> Table:
     tenants = sorted(tally.tenants.items(), key=lambda item: (item[1].newly_refused, item[1].moved_micro, item[0]))
     shown = tenants if len(tenants) <= MOST_ROWS else [*tenants[: MOST_ROWS // 2], *tenants[-MOST_ROWS // 2 :]]
@@ -206,6 +244,12 @@ def _lists(told: Told, tally: Tally, verdicts: Sequence[Verdict], mark: str) -> 
         if tally.refused_cost:
             lines.append(f"what is newly refused cost {dollars(tally.refused_cost)} before, and nothing after")
         parts.append(_listed("Refused:", lines, mark))
+    if new.hits:
+        parts.append(_listed("Hits:", [f"{name}: {count(hits)}" for name, hits in new.hit_kinds.most_common()], mark))
+    if any(new.sensitive.values()):
+        inside, outside, refused = (count(new.sensitive[name]) for name in ("inside", "outside", "refused"))
+        line = f"{inside} stay inside, {outside} leave, {refused} are refused"
+        parts.append(_listed("Sensitive requests:", [line], mark))
     if tally.undecided:
         share = _share(tally.undecided_requests, new.requests)
         head = f"The record does not decide everything about {count(tally.undecided_requests)} requests ({share}):"
@@ -254,7 +298,7 @@ def _listed(head: str, lines: Sequence[str], mark: str) -> str:
 def _verdict(verdict: Verdict) -> str:
     if verdict.status == "unknown":
         return f"{verdict.condition}: fails, it is not known"
-    points = "" if verdict.condition.startswith("cost") else " points"
+    points = "" if verdict.condition.startswith(("cost", "pool", "undecided")) else " points"
     value = f"{(verdict.value or 0) * 100:+.2f} %{points}"
     unsure = "; the interval reaches the limit" if verdict.unsure else ""
     return f"{verdict.condition}: {'fails' if verdict.failed else 'holds'} at {value}{unsure}"
@@ -266,15 +310,28 @@ def _side(side: Side) -> dict[str, Any]:
         "cost_usd": usd(side.cost),
         "unknown_cost": side.unknown_cost,
         "hits": side.hits,
+        "hit_kinds": dict(side.hit_kinds.most_common()),
         "chosen": side.chosen,
         "strong": side.strong,
         "refused": dict(side.refused.most_common()),
+        "sensitive": dict(side.sensitive),
         "places": [
             {"route": route, "target": target, "requests": place.requests, "cost_usd": usd(place.cost),
              "unknown_cost": place.unknown}
             for (route, target), place in sorted(side.places.items())
         ],
     }  # fmt: skip
+
+
+def _budget(use: BudgetUse) -> dict[str, Any]:
+    return {
+        "budget": use.budget.id,
+        "limit_usd": usd(use.budget.limit_micro_usd),
+        "fullest_usd": usd(use.fullest),
+        "periods": use.windows,
+        "passed": {f"{share:g}": times for share, times in use.passed},
+        "refused": use.refused,
+    }
 
 
 def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
@@ -300,6 +357,11 @@ def _interval(estimate: Estimate | None, unit: str) -> str:
 
 def _share(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if whole else "-"
+
+
+def _fine(share: float) -> str:
+    """A share that may be far below a percent."""
+    return f"{share:.1%}" if share >= 0.01 or not share else f"{share:.3%}"
 
 
 def _moment(seconds: float) -> str:

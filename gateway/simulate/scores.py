@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.core.exchange import Call, Identity
 from gateway.encoder import EncoderError, Model, open_model
 from gateway.policy.choosing import Classify
-from gateway.routing.decide import Scored, Tier
+from gateway.routing.decide import MEANING, Scored, Tier
 from gateway.routing.light import HeadError
 from gateway.routing.reading import read_request
 from gateway.routing.scorer import Scorer, open_scorer
@@ -26,14 +26,17 @@ class Scores:
 
     def __init__(self, tiers: Collection[Tier], encoder: Callable[[], str]) -> None:
         self.missing = ""
+        self.tiers = frozenset(tiers)
+        self._last: tuple[Call, Identity, Tier, Scored] | None = None
         self._scorer: Scorer | None = None
         self._model: Model | None = None
         self._parts: dict[Tier, Mapping[str, str]] = {}
         if not tiers:
             return
+        embed = not MEANING.isdisjoint(tiers)
         try:
-            self._scorer = open_scorer(embed="embed" in tiers)
-            self._model = open_model(encoder()) if "embed" in tiers else None
+            self._scorer = open_scorer(embed=embed)
+            self._model = open_model(encoder()) if embed else None
         except (HeadError, EncoderError) as exc:
             self.missing = exc.message
         self._vector = lru_cache(maxsize=16_384)(self._encode)
@@ -48,12 +51,21 @@ class Scores:
         return self._parts[tier]
 
     def __call__(self, rule: Classify, call: Call, identity: Identity) -> Scored | None:
-        """The score; `None` without what the rule's tier needs."""
-        if self._scorer is None or (rule.tier == "embed" and self._model is None):
+        """The score; `None` without what the rule's tier needs: a judge is not asked, labels are not at hand."""
+        if (
+            rule.tier not in ("light", "embed")
+            or self._scorer is None
+            or (rule.tier == "embed" and self._model is None)
+        ):
             return None
+        last = self._last
+        if last is not None and last[0] is call and last[1] == identity and last[2] == rule.tier:
+            return last[3]  # two policies ask about the same request, one after the other
         request = read_request(call)
         vector = self._vector(request.text) if rule.tier == "embed" else None
-        return self._scorer.score(request, identity, vector)
+        scored = self._scorer.score(request, identity, vector)
+        self._last = (call, identity, rule.tier, scored)
+        return scored
 
     def _encode(self, text: str) -> "Vectors | None":
         """`float32[d]`, unit norm; `None` for a text beyond the window."""

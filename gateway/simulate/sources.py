@@ -22,6 +22,7 @@ from gateway.routing.thresholds import Thresholds
 from gateway.simulate.ledger import read_ledger
 from gateway.simulate.money import DayPrices
 from gateway.simulate.scores import Scores
+from gateway.simulate.similar import Similar
 from gateway.simulate.traffic import MAX_LINE, Recorded, read_line
 from gateway.simulate.world import Before, World
 
@@ -40,6 +41,7 @@ class Loaded(NamedTuple):
     book: PriceBook
     thresholds: Thresholds
     scores: Scores
+    similar: Similar
 
     @property
     def name(self) -> str:
@@ -48,24 +50,33 @@ class Loaded(NamedTuple):
 
     def world(self, before: Before) -> World:
         """A replay of its own."""
-        return World(self.policy, DayPrices(self.book), self.thresholds.of, self.scores, before)
+        return World(self.policy, DayPrices(self.book), self.thresholds.of, self.scores, before, self.similar)
 
     def uncertain(self) -> list[tuple[Classify, Threshold]]:
         """The routes that would choose between two targets and have no threshold."""
         rules = [route.classify for route in self.policy.routes if route.classify is not None]
         return [(rule, threshold) for rule in rules if (threshold := self.thresholds.of(rule)).value is None]
 
+    def watching(self) -> list[tuple[str, str]]:
+        """The routes whose semantic cache serves nothing, and why."""
+        rules = [rule for rule in self.policy.caching.values() if rule.semantic is not None]
+        standings = [(rule.route, self.similar.standing(rule)) for rule in rules]
+        return [(route, standing.why) for route, standing in standings if not standing.serves]
 
-def load_policy(path: Path, book_of: BookOf, encoder: Callable[[], str]) -> Loaded:
+
+def load_policy(path: Path, book_of: BookOf, encoder: Callable[[], str], beside: Loaded | None = None) -> Loaded:
     """The policy at `path` with placeholders for its secrets. Raises `PolicyError`, as a rule with every problem.
 
-    `encoder` names the one that the settings ask for; it is opened where the policy scores by meaning.
+    `encoder` names the one that the settings ask for; it is opened where the policy scores by meaning. A policy that
+    is replayed `beside` another shares its scores, where they are of all the tiers that it needs.
     """
     document = read_document(path)
     policy = compile_policy(document, lambda reference: placeholder("simulated", reference))
     folder = path if path.is_dir() else path.parent
-    scores = Scores({route.classify.tier for route in policy.routes if route.classify is not None}, encoder)
-    return Loaded(path, document, policy, book_of(folder), Thresholds(folder, scores.versions), scores)
+    tiers = {route.classify.tier for route in policy.routes if route.classify is not None}
+    scores = beside.scores if beside is not None and tiers <= beside.scores.tiers else Scores(tiers, encoder)
+    similar = Similar(policy.caching.values(), folder, encoder)
+    return Loaded(path, document, policy, book_of(folder), Thresholds(folder, scores.versions), scores, similar)
 
 
 class Traffic(NamedTuple):

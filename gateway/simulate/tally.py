@@ -7,9 +7,14 @@ policies answer at a known price: a refusal is no saving.
 from collections import Counter
 from collections.abc import Mapping
 
+from gateway.simulate.capacity import PoolUse  # noqa: TC001 - beside its fellows
+from gateway.simulate.money import BudgetUse  # noqa: TC001 - beside its fellows
 from gateway.simulate.statistics import Estimate, Mean, Pairs, of_part
 from gateway.simulate.traffic import Recorded
 from gateway.simulate.world import Outcome
+
+NO_SELF_HOSTED = "no_self_hosted_target"
+"""`gateway.policy.choosing.no_self_hosted`."""
 
 
 class Place:
@@ -27,11 +32,13 @@ class Side:
     def __init__(self) -> None:
         self.requests = 0
         self.hits = 0
+        self.hit_kinds: Counter[str] = Counter()
         self.cost = 0
         self.unknown_cost = 0
         self.untold = 0
         self.chosen = 0
         self.strong = 0
+        self.sensitive = {"inside": 0, "outside": 0, "refused": 0}
         self.places: dict[tuple[str, str], Place] = {}
         self.refused: Counter[str] = Counter()
 
@@ -39,11 +46,15 @@ class Side:
         """Counts one request."""
         self.requests += 1
         kind, cost = outcome.kind, outcome.cost_micro
+        if outcome.kept:
+            self.sensitive[outcome.kept] += 1
         if kind == "refused":
             self.refused[outcome.why] += 1
+            self.sensitive["refused"] += outcome.why == NO_SELF_HOSTED
             return
         if kind == "hit":
             self.hits += 1
+            self.hit_kinds[outcome.why] += 1
             return
         if kind == "unknown":
             self.untold += 1
@@ -121,12 +132,13 @@ class Quality:
                 self.new.add(after)
                 if changed:
                     self.labelled.add(after - before)
-        if changed and recorded.score is not None:
+        score = next((each for each in (recorded.score, new.score, old.score) if each is not None), None)
+        if changed and score is not None:
             sides = (self._sides.get(old.target), self._sides.get(new.target))
             if sides == ("weak", "strong"):
-                self.scored.add(recorded.score)
+                self.scored.add(score)
             elif sides == ("strong", "weak"):
-                self.scored.add(-recorded.score)
+                self.scored.add(-score)
 
     @property
     def by(self) -> str:
@@ -160,6 +172,9 @@ class Tally:
         self.refused_cost = 0
         self.elsewhere = 0
         """Requests that another policy than the old one served."""
+        self.budgets: tuple[BudgetUse, ...] = ()
+        self.pools: tuple[PoolUse, ...] = ()
+        """Both under the new policy."""
         self._hits = Mean()
         self._refused = Mean()
         self._strong = Mean()
@@ -200,4 +215,14 @@ class Tally:
             "refused": self._refused.estimate(),
             "strong": self._strong.estimate(),
             "undecided": self._undecided.estimate(),
+            "pool": self._fullest_hour(),
         }
+
+    def _fullest_hour(self) -> Estimate | None:
+        """Of all pools; 0 where nothing goes to one, `None` where one serves at unknown rates."""
+        used = [pool for pool in self.pools if pool.requests]
+        shares = [pool.busiest for pool in used if pool.busiest is not None]
+        if len(shares) < len(used):
+            return None
+        most = max(shares, default=0.0)
+        return Estimate(most, most, most, sum(pool.requests for pool in used))

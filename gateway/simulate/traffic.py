@@ -20,7 +20,7 @@ A line of the file (JSONL, UTF-8) is one object; every key is optional but `requ
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -66,6 +66,12 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
     target: str = ""
     cache: str = ""
     score: float | None = None
+    tier: str | None = None
+    """What made the score; `None` where that is not known, and the score is taken to be of any tier."""
+    side: Literal["", "weak", "strong"] = ""
+    """Which of a route's two targets was chosen; empty where nothing was, or that is not known."""
+    session: str | None = None
+    """The header `x-farthing-session`, of a request whose headers are not recorded."""
     quality: dict[str, float] | None = None
     policy: str = ""
     """The hash of the policy that served it, where it is known."""

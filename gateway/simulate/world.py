@@ -9,16 +9,18 @@ from typing import Final, Literal, NamedTuple
 
 from gateway.core.errors import GatewayError, NotFound
 from gateway.core.exchange import Call, Choice, Identity, Plan
-from gateway.policy.choosing import Classify, alternatives, confined, no_self_hosted, pick_of
+from gateway.policy.choosing import Classify, alternatives, pick_of
 from gateway.policy.facts import SENSITIVE
-from gateway.policy.resolve import resolved
-from gateway.policy.table import Policy, Route
+from gateway.policy.resolve import kept_inside, resolved
+from gateway.policy.table import Policy
 from gateway.pricing.worst_case import Refuse
 from gateway.routing.caps import StrongCaps
 from gateway.routing.decide import Scored, Threshold, choose
 from gateway.simulate.caches import Caches, Look
+from gateway.simulate.capacity import PoolLoads
 from gateway.simulate.known import Finder, RecordedFacts, Unknown
 from gateway.simulate.money import DAY_S, DayPrices, Spending, reserved
+from gateway.simulate.similar import Similar
 from gateway.simulate.traffic import Recorded
 
 ScoreOf = Callable[[Classify, Call, Identity], Scored | None]
@@ -32,7 +34,8 @@ _SESSION: Final = b"x-farthing-session"
 class Outcome(NamedTuple):
     """What became of a request. `cost_micro` is `None` where it is not known; `why` says how it was hit or refused.
 
-    `side` is the target's where one of two was chosen, `undecided` what the record did not say.
+    `side` is the target's where one of two was chosen, `score` what that went by, `undecided` what the record did not
+    say. `kept` says where a sensitive request was served: `inside`, by a self-hosted target or the cache, or `outside`.
     """
 
     kind: Kind
@@ -42,6 +45,8 @@ class Outcome(NamedTuple):
     why: str = ""
     side: str = ""
     undecided: tuple[str, ...] = ()
+    kept: Literal["", "inside", "outside"] = ""
+    score: float | None = None
 
 
 class Before(NamedTuple):
@@ -66,6 +71,7 @@ class World:
         threshold_of: Callable[[Classify], Threshold],
         score_of: ScoreOf,
         before: Before,
+        similar: Similar | None = None,
     ) -> None:
         self.policy = policy
         self._prices = prices
@@ -74,8 +80,9 @@ class World:
         self._before = before
         self._finder = Finder(policy, before.matches)
         self._keys = {identity.key: identity for identity in policy.keys.values()}
-        self._caches = Caches()
-        self._spending = Spending()
+        self._caches = Caches(similar)
+        self.spending = Spending()
+        self.loads = PoolLoads()
         self._caps = StrongCaps()
 
     def replay(self, recorded: Recorded, draw: float, at_s: float) -> Outcome:
@@ -100,8 +107,7 @@ class World:
         if taken.route is None:
             raise NotFound("")
         headers = dict(recorded.headers or ())
-        session = headers.get(_SESSION) if taken.route.sticky else None
-        plan = taken.route.plan(draw, session.decode("latin-1") if session is not None else None)
+        plan = taken.route.plan(draw, _session(recorded, headers) if taken.route.sticky else None)
         rules = self.policy.sensitive
         if plan.sensitive is None and (rules is not None or recorded.facts.sensitive or SENSITIVE in headers):
             try:
@@ -109,7 +115,7 @@ class World:
             except Unknown:
                 undecided.append("sensitive")
             else:
-                plan = plan if why is None else _kept_inside(taken.route, plan, why)
+                plan = plan if why is None else kept_inside(taken.route, plan, why)
         return plan, taken.route.classify
 
     def _onwards(
@@ -126,14 +132,16 @@ class World:
         if look.unknown:
             undecided.append(f"{plan.route}: cache")
         if look.kind is not None:
-            return Outcome("hit", plan.route, why=look.kind, undecided=tuple(undecided))
+            hit = Outcome("hit", plan.route, why=look.kind, undecided=tuple(undecided))
+            return hit if plan.sensitive is None else hit._replace(kept="inside")
         if look.only:
             return Outcome("refused", plan.route, why="not_cached", undecided=tuple(undecided))
-        side = ""
+        choice = None
         if rule is not None and recorded.endpoint != "other":
             plan, choice = self._choose(recorded, identity, plan, rule, undecided)
-            side = choice.target if choice is not None else ""
-        outcome = self._charged(recorded, identity, plan, at_s, side, undecided)
+        outcome = self._charged(recorded, identity, plan, at_s, undecided)
+        if choice is not None and outcome.kind == "served":
+            outcome = outcome._replace(side=choice.target, score=choice.score)
         if cache is not None and look.fill is not None and outcome.kind == "served":
             self._caches.keep(look.fill, cache, at_s)
         return outcome
@@ -154,7 +162,7 @@ class World:
         return decision.plan, decision.choice
 
     def _scored(self, recorded: Recorded, identity: Identity, rule: Classify) -> Scored | None:
-        if recorded.score is not None:
+        if recorded.score is not None and recorded.tier in (None, rule.tier):
             return Scored(recorded.score, rule.tier)
         return self._score_of(rule, recorded.call, identity) if recorded.call is not None else None
 
@@ -162,10 +170,12 @@ class World:
         """The side that the record took, where the route chooses as it did then."""
         if rule.route != recorded.route or rule.route not in self._before.choices:
             return None
+        if recorded.side:
+            return rule.strong if recorded.side == "strong" else rule.weak
         return next((side for side in (rule.weak, rule.strong) if side.targets[0].name == recorded.target), None)
 
     def _charged(
-        self, recorded: Recorded, identity: Identity, plan: Plan, at_s: float, side: str, undecided: list[str]
+        self, recorded: Recorded, identity: Identity, plan: Plan, at_s: float, undecided: list[str]
     ) -> Outcome:
         target = plan.targets[0]
         usage = recorded.usage
@@ -176,11 +186,16 @@ class World:
             amount = reserved(recorded, plan, cost, self._prices.on(at_s), self.policy.money)
             if isinstance(amount, Refuse):
                 return Outcome("refused", plan.route, why="price_unknown", undecided=tuple(undecided))
-            full = self._spending.refuses(budgets, amount, at_s)
+            full = self.spending.refuses(budgets, amount, at_s)
             if full is not None:
                 return Outcome("refused", plan.route, why=f"budget {full.id}", undecided=tuple(undecided))
-            self._spending.charge(budgets, amount if cost is None else cost, at_s)
-        return Outcome("served", plan.route, target.name, cost, "", side, tuple(undecided))
+            self.spending.charge(budgets, amount if cost is None else cost, at_s)
+        if target.pool is not None:
+            self.loads.add(target.pool, usage, at_s)
+        served = Outcome("served", plan.route, target.name, cost, undecided=tuple(undecided))
+        if plan.sensitive is None:
+            return served
+        return served._replace(kept="inside" if all(each.self_hosted for each in plan.targets) else "outside")
 
 
 def as_recorded(recorded: Recorded) -> Outcome:
@@ -189,12 +204,11 @@ def as_recorded(recorded: Recorded) -> Outcome:
         return Outcome("hit", recorded.route, why=recorded.cache)
     if not recorded.target and recorded.cost_micro is None:
         return Outcome("unknown", cost_micro=None)
-    return Outcome("served", recorded.route, recorded.target, recorded.cost_micro)
+    return Outcome(
+        "served", recorded.route, recorded.target, recorded.cost_micro, side=recorded.side, score=recorded.score
+    )
 
 
-def _kept_inside(route: Route, plan: Plan, why: str) -> Plan:
-    for each in (plan, *route.plans):
-        kept = confined(each, why)
-        if kept is not None:
-            return kept
-    raise no_self_hosted(route.name, why)
+def _session(recorded: Recorded, headers: dict[bytes, bytes]) -> str | None:
+    session = headers.get(_SESSION)
+    return session.decode("latin-1") if session is not None else recorded.session

@@ -12,6 +12,7 @@ from gateway.cache.semantic import Semantic
 from gateway.cache.verify.verifier import Verdict
 from gateway.caching import Opened
 from gateway.core.exchange import Call, Exchange, Identity, Plan
+from gateway.encoder.once import Once
 from gateway.encoder.port import Encoding
 from gateway.protocol.openai import parse_call
 from gateway.settings import Settings
@@ -50,7 +51,9 @@ def verdicts(pairs):
 
 def opened(policies, current, clock, *, semantic=True):
     """Inside the event loop; end it with `aclose`. `current` gives the policy, `policies` is its folder."""
-    made = Opened(Settings(database="none", policies=policies), current, None, clock, lambda: "id", None)
+    made = Opened(
+        Settings(database="none", policies=policies), current, None, clock, lambda: "id", None, Once("minilm")
+    )
     if semantic:
         made.semantic = Semantic(WordsEncoder(), made.store, verdicts, made._executor, VERSIONS["verifier"])
     return made

@@ -175,6 +175,35 @@ def test_the_report_is_printed_for_a_pull_request(capsys, policies, lines):
     assert "| cost of 200 requests |" in said
 
 
+POOLED = """
+version: 1
+pools: {p: {replicas: ["http://v:1"], gpu_hour_usd: $2, input_tokens_per_s: 1, output_tokens_per_s: 1}}
+targets: {own: {pool: p, model: m}}
+sensitive: {tenants: [t0]}
+routes: [{name: chat, match: {models: [auto]}, target: own, cache: {exact: 1h}}]
+budgets: [{scope: "tenant:t1", limit: $40/day, soft: [1%, 50%]}, {scope: "tenant:t2", limit: $0.000001/day}]
+"""
+
+
+def test_pools_budgets_hits_and_what_stays_inside_are_told(capsys, policies, lines):
+    (policies / "new" / "policy.yaml").write_text(POOLED)
+    more = ("--traffic", lines, "--fail-on", "pool>50%")
+    status, said = run(capsys, "simulate", "--policy", policies / "new", *more)
+    assert status == 0
+    for part in ("Pools, as a share of their stated rates\npool  requests", "Budgets, the fullest first\nbudget", "Hits:\n",
+                 "Sensitive requests:\n  67 stay inside, 0 leave, 0 are refused", "pool>50%: holds at +"):  # fmt: skip
+        assert part in said, said
+    told = simulated(capsys, policies, "new", "--traffic", lines)[1]
+    assert [(each["budget"], each["refused"] > 0) for each in told["budgets"]] == [
+        ("tenant:t1/day", False),
+        ("tenant:t2/day", True),
+    ]
+    assert told["budgets"][0]["passed"]["0.5"] == 0
+    assert told["pools"][0]["busiest"] == told["change"]["pool"]["value"] > 0
+    assert told["after"]["hit_kinds"] == {"exact": told["after"]["hits"]}
+    assert simulated(capsys, policies, "new", "--traffic", lines, "--fail-on", "pool>1%")[0] == 1
+
+
 def test_a_line_that_is_wrong_is_named(capsys, policies, tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text('{"model": "auto"}\n\n{"model": 7}\n')

@@ -55,7 +55,7 @@ def served(question: Asked) -> str:
     """`x-farthing-route` of the stages that serve."""
     exchange = Exchange("id", question.call, 0.0, question.wall_s)
     exchange.identity = question.identity
-    resolve = Resolve(lambda: policy(TARGETS + POLICY), lambda: question.draw)
+    resolve = Resolve(lambda _: policy(TARGETS + POLICY), lambda: question.draw)
     choose = Choose(Scorer, lambda: None, lambda _: THRESHOLD, StrongCaps())
 
     async def answer(_: Exchange) -> Reply:

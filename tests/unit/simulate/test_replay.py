@@ -1,8 +1,14 @@
 """Two policies over the same traffic: what is summed, compared and left out."""
 
+import msgspec
 import pytest
 
-from tests.support.simulations import compared, seen
+from gateway.routing.decide import Scored, Threshold
+from gateway.simulate.money import DayPrices
+from gateway.simulate.replay import replay
+from gateway.simulate.world import Before, World
+from tests.support.policies import policy
+from tests.support.simulations import BEGIN_S, BOOK, TARGETS, compared, seen
 
 FAST = "routes: [{name: chat, match: {models: [auto]}, target: fast}]\n"
 SMART = FAST.replace("fast", "smart")
@@ -62,6 +68,23 @@ def test_scores_stand_in_where_there_are_no_labels():
     )
     assert tally.quality.by == "scores"
     assert tally.measured()["quality"].value == pytest.approx(-0.08 / 3)
+
+
+def test_scores_that_the_replay_makes_stand_in_as_well():
+    def scored(text, before):
+        return World(policy(TARGETS + text), DayPrices(BOOK), lambda _: Threshold(0.1),
+                     lambda *_: Scored(0.05), before)  # fmt: skip
+
+    tally = replay([seen("a"), seen("b")], scored(CHOOSES, Before()), scored(SMART, Before()), seed=1, now_s=BEGIN_S)
+    assert tally.quality.by == "scores"
+    assert tally.measured()["quality"].value == pytest.approx(-0.05)
+
+
+def test_the_strong_share_of_the_record_is_what_the_new_one_is_held_against():
+    strong = [msgspec.structs.replace(seen(target="smart", cost_usd="0.0012"), side="strong") for _ in range(4)]
+    tally = compared(strong, CHOOSES, None, threshold=None)
+    assert (tally.old.strong, tally.new.strong) == (4, 4)
+    assert tally.measured()["strong"].value == 0
 
 
 def test_a_change_of_target_that_nothing_speaks_of_is_unknown():

@@ -55,6 +55,22 @@ def test_bodies_are_scored_by_the_shipped_head_against_the_calibration_beside_th
     assert 0.2 <= tally.new.strong / len(TEXTS) <= 0.3
 
 
+def test_policies_that_are_replayed_together_score_a_request_once(tmp_path):
+    calibrated(tmp_path)
+    first = loaded(tmp_path)
+    second = load_policy(tmp_path, lambda _: BOOK, lambda: "minilm", first)
+    assert second.scores is first.scores
+    rule, texts = first.policy.routes[0].classify, [seen(text) for text in TEXTS[:20]]
+    alone = loaded(tmp_path).scores
+    for recorded in texts:
+        once, again = (each.scores(rule, recorded.call, recorded.identity) for each in (first, second))
+        assert again is once
+        assert once == alone(rule, recorded.call, recorded.identity)
+    plain = loaded(tmp_path, "version: 1\n" + TARGETS)
+    (tmp_path / "policy.yaml").write_text(CHOOSES)
+    assert load_policy(tmp_path, lambda _: BOOK, lambda: "minilm", plain).scores is not plain.scores
+
+
 def test_without_a_calibration_the_route_is_said_to_be_strong_alone(tmp_path):
     ((rule, threshold),) = loaded(tmp_path).uncertain()
     assert rule.route == "chat"

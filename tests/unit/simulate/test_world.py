@@ -1,5 +1,6 @@
 """One request under one policy: where it goes, what it costs, what refuses it, what the record leaves open."""
 
+import msgspec
 import pytest
 
 from gateway.simulate.world import Before
@@ -102,6 +103,15 @@ def test_sensitive_requests_keep_to_self_hosted_targets():
     assert refused.why == "no_self_hosted_target"
 
 
+def test_where_sensitive_requests_are_served_is_told():
+    text = CHAT.replace("target: fast", "target: fast, fallbacks: [own], cache: {exact: 1h}") + (
+        "sensitive: {tenants: [clinic]}\n"
+    )
+    made = world(text)
+    assert [outcome(made, seen("hi", tenant="clinic")).kept for _ in range(2)] == ["inside", "inside"]
+    assert outcome(made, seen("hi")).kept == ""
+
+
 def test_sensitivity_by_text_is_open_without_it():
     text = CHAT + "sensitive: {keywords: [diagnosis]}\n"
     assert outcome(world(text), seen("hi")).undecided == ()
@@ -125,6 +135,17 @@ def test_a_session_keeps_to_its_side_with_and_without_a_body():
         assert len(sides) == 1
 
 
+def test_a_recorded_session_stands_in_for_the_header():
+    text = CHAT.replace(
+        "target: fast", "split: [{target: fast, weight: 50, sticky: session}, {target: smart, weight: 50}]"
+    )
+    made = world(text)
+    for session in map(str, range(20)):
+        with_header = outcome(made, seen("hi", headers={"x-farthing-session": session}))
+        recorded = msgspec.structs.replace(seen(), session=session)
+        assert {outcome(made, recorded, draw).target for draw in (0.1, 0.9)} == {with_header.target}
+
+
 def test_splits_go_by_the_draw():
     made = world(CHAT.replace("target: fast", "split: [{target: fast, weight: 90}, {target: smart, weight: 10}]"))
     assert [outcome(made, seen(), draw).target for draw in (0.0, 0.89, 0.91)] == ["fast", "fast", "smart"]
@@ -134,6 +155,13 @@ def test_splits_go_by_the_draw():
 def test_scores_choose_by_the_threshold(score, target):
     found = outcome(world(CHOOSES, threshold=0.05), seen(score=score))
     assert (found.target, found.side) == (target, "weak" if target == "fast" else "strong")
+
+
+@pytest.mark.parametrize(("tier", "target", "open_"), [("light", "fast", False), ("embed", "smart", True)])
+def test_a_recorded_score_counts_where_the_route_has_the_tier_that_made_it(tier, target, open_):
+    recorded = msgspec.structs.replace(seen(score=0.01), tier=tier)
+    found = outcome(world(CHOOSES, threshold=0.05), recorded)
+    assert (found.target, bool(found.undecided)) == (target, open_)
 
 
 def test_without_a_threshold_everything_is_strong_and_nothing_is_open():
