@@ -1,6 +1,6 @@
 """Prints what the semantic cache serves, rightly and wrongly, on labelled sets, with 95 % confidence intervals.
 
-    python -m tests.benchmarks.cache_quality --data DIR [--sample N] [--max-error E] [--threads N]
+    python -m tests.benchmarks.cache_quality --data DIR [--sample N] [--max-error E] [--threads N] [--verifier DIR]
 
 DIR holds checklist_dev.jsonl.gz and qqp_pairs_dev.jsonl.gz (and any other *.jsonl or *.jsonl.gz of pairs, which are
 scored at the shipped threshold). QQP is split by connected component: one half certifies the threshold, the other
@@ -13,8 +13,9 @@ import sys
 import zlib
 from pathlib import Path
 
-from gateway.cache.evaluate import DELTA, Labelled, Report, calibrate, open_judge, read_pairs, report
-from gateway.cache.verify.verifier import DEFAULT_THRESHOLD
+from gateway.cache.evaluate import DELTA, Judge, Labelled, Report, calibrate, read_pairs, report
+from gateway.cache.verify.verifier import ARTEFACT, DEFAULT_THRESHOLD, load_verifier
+from gateway.encoder import open_model
 from gateway.guarantee.bounds import binomial_upper
 
 OWN = Path(__file__).parents[1] / "unit" / "cache_verify" / "data"
@@ -28,8 +29,9 @@ def main(argv=None):
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="at most N pairs of a set [all]")
     parser.add_argument("--max-error", type=float, default=0.01, metavar="E")
     parser.add_argument("--threads", type=int, default=1, metavar="N")
+    parser.add_argument("--verifier", type=Path, default=ARTEFACT, metavar="DIR", help="an artefact [the shipped one]")
     arguments = parser.parse_args(argv)
-    judge = open_judge(arguments.threads)
+    judge = Judge(open_model(threads=arguments.threads), load_verifier(arguments.verifier, threads=arguments.threads))
     print(HEAD)
     for path in [*sorted(OWN.glob("*.jsonl")), *sorted(arguments.data.glob("*.jsonl*"))]:
         pairs = _sampled(read_pairs(path), arguments.sample)

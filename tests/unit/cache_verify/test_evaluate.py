@@ -6,8 +6,9 @@ import json
 import pytest
 
 from gateway.cache import evaluate
-from gateway.cache.evaluate import Labelled, Outcome, as_text, calibrate, main, read_pairs, report
+from gateway.cache.evaluate import Labelled, Outcome, as_text, calibrate, read_pairs, register, report
 from gateway.core.errors import BadRequest
+from tests.support.commands import run
 
 KEYS = {
     "n", "duplicates_served", "false_hits", "precision", "error_over_requests", "error_upper_bound", "by_test",
@@ -95,7 +96,7 @@ def test_the_last_line_is_one_object_with_the_agreed_keys(tmp_path, capsys, monk
         {"a": "word " * 400, "b": "How do I pay?", "duplicate": 0, "test": "long"},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert main(["--pairs", str(path), "--json"]) == 0
+    assert run(register, "cache", "--pairs", str(path), "--json") == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found.keys() >= KEYS
     assert found["n"] == 5
@@ -109,7 +110,7 @@ def test_calibration_that_certifies_nothing_serves_nothing(tmp_path, capsys, mon
     monkeypatch.setattr(evaluate, "TIMED", 1)
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"a": "How do I pay?", "b": "How can I pay?", "duplicate": 1}\n')
-    main(["--pairs", str(path), "--calibrate", str(path), "--max-error", "0.01", "--json"])
+    run(register, "cache", "--pairs", str(path), "--calibrate", str(path), "--max-error", "0.01", "--json")
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["duplicates_served"] == 0
     assert found["threshold"] is None
@@ -117,4 +118,4 @@ def test_calibration_that_certifies_nothing_serves_nothing(tmp_path, capsys, mon
 
 def test_a_max_error_that_is_no_share_is_refused(tmp_path):
     with pytest.raises(BadRequest, match="max-error"):
-        main(["--pairs", str(tmp_path), "--max-error", "1.5"])
+        run(register, "cache", "--pairs", str(tmp_path), "--max-error", "1.5")

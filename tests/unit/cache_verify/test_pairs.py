@@ -2,12 +2,15 @@
 
 import csv
 import random
+from pathlib import Path
 
 import pytest
 
+from gateway.cache.evaluate import read_pairs
 from gateway.cache.training import edits, grammar, slots
 from gateway.cache.training.pairs import HELD_OUT_GRAMMAR, Amounts, generate
 
+DATA = Path(__file__).parent / "data"
 SMALL = Amounts(families=400, natural=200, grammar=400, edits=300, intents=40)
 
 
@@ -57,7 +60,24 @@ def test_every_slot_of_every_form_has_a_pool():
 def test_natural_groups_have_two_ways_to_ask_and_something_else():
     groups = slots.natural()
     assert len(groups) > 100
-    assert all(group.other and len(group.same) >= 1 for group in groups)
+    assert len({group.name for group in groups}) == len(groups)
+    for group in groups:
+        assert group.same, group.name
+        assert group.other, group.name
+        assert not set(group.same) & set(group.other), group.name
+
+
+def test_no_pair_of_an_evaluation_set_is_trained_on():
+    trained = {_plain(text) for family in slots.natural() for text in family.same + family.other}
+    sets = sorted(DATA.glob("*.jsonl"))
+    assert len(sets) >= 6
+    for path in sets:
+        for pair in read_pairs(path):
+            assert not {_plain(pair.a), _plain(pair.b)} <= trained, (path.name, pair)
+
+
+def _plain(text):
+    return " ".join(text.casefold().rstrip("?.!").split())
 
 
 @pytest.mark.parametrize("name", sorted(grammar.RULES))
