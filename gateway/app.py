@@ -6,6 +6,7 @@ import gc
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gateway.books import Books
 from gateway.cache.admin import CacheAdmin
 from gateway.caching import Caching
 from gateway.choosing import Choosing
-from gateway.core.clock import SystemClock
+from gateway.core.clock import Clock, SystemClock
 from gateway.core.errors import PolicyError
 from gateway.core.exchange import Exchange, RequestRecord
 from gateway.core.ids import uuid7
@@ -31,12 +32,15 @@ from gateway.dispatch.dispatch import Dispatcher
 from gateway.dispatch.retry import RetryBudget
 from gateway.dispatch.sandbox import Sandbox
 from gateway.dispatch.upstream import Upstreams
-from gateway.http.admin import ADMIN_ERRORS, admin_router
+from gateway.encoder.once import Once
+from gateway.http.admin import ADMIN_ERRORS, Row, admin_router
 from gateway.http.admin_cache import cache_routes
+from gateway.http.admin_rollout import rollout_routes
 from gateway.http.edge import Edge, Limits
 from gateway.http.server import GuardedProtocol
 from gateway.pipeline import Stage, compose
-from gateway.policy.load import PRICES, load_policy, read_document
+from gateway.policy.compile import compile_policy
+from gateway.policy.load import PRICES, document_from_stored, load_policy, read_document
 from gateway.policy.secrets import Secrets
 from gateway.policy.stage import Resolve
 from gateway.policy.table import Policy
@@ -46,6 +50,9 @@ from gateway.pool.registry import PoolRegistry
 from gateway.pricing.book import PriceBook, load_book
 from gateway.pricing.live import HostedPrices
 from gateway.pricing.quotes import Quotes
+from gateway.rolling import Rolling
+from gateway.rollout.operate import Operations
+from gateway.rollout.serving import Compile
 from gateway.settings import Settings, SettingsError
 from gateway.telemetry.log import AccessLog
 from gateway.telemetry.prometheus import PrometheusMetrics
@@ -57,12 +64,16 @@ BUNDLED_POLICIES = Path(__file__).parent / "_policies"
 
 
 class Gateway:
-    """All components of one process, wired. `load` makes a policy from the files; `book` prices it."""
+    """All components of one process, wired.
+
+    `load` makes the policy of the files, `compile_` one of its kept text; `book` prices them.
+    """
 
     def __init__(
         self,
         settings: Settings,
         load: Callable[[], Policy],
+        compile_: Compile,
         secret_files: Callable[[], Iterable[Path]],
         book: PriceBook,
     ) -> None:
@@ -79,18 +90,18 @@ class Gateway:
         self.hosted = HostedPrices((), clock.wall)
         self.quotes = Quotes(book, clock.wall, charged=self.hosted.price, ceiling=self.hosted.ceiling)
         self.holder = PolicyHolder(
-            settings.policies, load, wall=clock.wall, on_change=self._policy_reloaded, also=secret_files
+            settings.policies, load, wall=clock.wall, on_change=self._files_changed, also=secret_files
         )
-        self._policy_changed(self.holder.current)
-        self.caching = Caching(
-            settings,
-            lambda: self.holder.current,
-            self.books.database if self.books is not None else None,
-            clock,
-            lambda: uuid7(clock.wall(), random.getrandbits),
-        )
-        self.choosing = Choosing(settings, lambda: self.holder.current, self.caching.encoder)
-        self.cache_admin = CacheAdmin(lambda: self.caching.opened, lambda: self.holder.current, clock)
+        database = self.books.database if self.books is not None else None
+        self.rolling = Rolling(settings.policies, self.holder, database, clock, compile_, self._policies_changed)
+        self.current = self.rolling.current
+        self._policies_in_service(self.rolling.serving.in_service())
+        self.encoder = Once(settings.encoder)
+        new_id = partial(_new_id, clock)
+        self.caching = Caching(settings, self.current, database, clock, new_id, self.encoder)
+        self.alerts = Alerts(lambda: self.current().money.alert_webhook, post_json)
+        self.choosing = Choosing(settings, self.current, database, clock, new_id, rng, self.encoder, self.alerts.send)
+        self.cache_admin = CacheAdmin(lambda: self.caching.opened, self.current, clock)
         self.prober = HealthProber(self.pools, clock, rng)
         self.metrics = PrometheusMetrics()
         self._close_otel: Callable[[], None] | None = None
@@ -104,14 +115,17 @@ class Gateway:
             clock=clock,
             rng=rng,
         )
-        self.alerts = Alerts(lambda: self.holder.current.money.alert_webhook, post_json)
         admit = self._admission()
-        self.caching.ask_through(compose(admit, dispatcher), self._finish)
-        self.caching.open_for(self.holder.current)
-        self.choosing.open_for(self.holder.current)
+        ask = compose(admit, dispatcher)
+        self.caching.ask_through(ask, self._finish)
+        self.choosing.ask_through(ask, self._finish, dispatcher, self.quotes.most)
+        self.rolling.compare_by(lambda: self.choosing.scorer, self.choosing.thresholds.of, self.quotes)
+        for policy in self.rolling.serving.in_service():
+            self.caching.open_for(policy)
+            self.choosing.open_for(policy)
         found: list[Stage] = [*self._first_stages(), self.caching.lookup, self.choosing.stage]
         self.edge = Edge(
-            compose([*found, *admit, self.caching.serve], dispatcher),
+            compose([*found, *admit, self.caching.serve, self.choosing.last], dispatcher),
             list_models=self._list_models,
             finish=self._finish,
             clock=clock,
@@ -124,8 +138,8 @@ class Gateway:
         """Who asks, and where the request goes."""
         keyring = self.books.keyring if self.books is not None else None
         return [
-            Authenticate(lambda: self.holder.current.keys, may_be_open=self.settings.loopback, keyring=keyring),
-            Resolve(lambda: self.holder.current, self._rng),
+            Authenticate(lambda: self.current().keys, may_be_open=self.settings.loopback, keyring=keyring),
+            Resolve(self.rolling.serving.pick, self._rng),
         ]
 
     def _admission(self) -> list[Stage]:
@@ -134,7 +148,7 @@ class Gateway:
         if books is None:
             return []
         admit = Admit(
-            lambda: self.holder.current,
+            self.current,
             books.accounts,
             books.keyring,
             price_of=self.quotes.most,
@@ -146,15 +160,20 @@ class Gateway:
 
     def _finish(self, exchange: Exchange, now: float) -> None:
         """The end of every request: its books are closed, then its record goes to whoever watches."""
-        books = self.books
-        if books is None:
-            self.sink.put(exchange.record(now))
-        else:
-            self.sink.put(books.finish(exchange, now, self.holder.current, self.quotes))
+        books, policy = self.books, exchange.decided_by or self.current()
+        on_trial = self.rolling.serving.trial is not None
+        if on_trial:
+            self.rolling.watch(exchange)
+        record = exchange.record(now) if books is None else books.finish(exchange, now, policy, self.quotes)
+        if on_trial:
+            self.rolling.count(record)
+        self.sink.put(record)
 
     def _consumers(self) -> list[Callable[[list[RequestRecord]], None]]:
         settings = self.settings
-        consumers: list[Callable[[list[RequestRecord]], None]] = [self.metrics.consume, self._observe]
+        consumers: list[Callable[[list[RequestRecord]], None]] = [
+            self.metrics.consume, self._observe, self.choosing.watcher.consume,
+        ]  # fmt: skip
         if settings.access_log:
             consumers.append(AccessLog())
         if settings.otlp_endpoint:
@@ -172,20 +191,26 @@ class Gateway:
         for record in batch:
             self.hosted.observe(record)
 
-    def _policy_reloaded(self, policy: Policy) -> None:
-        self._policy_changed(policy)
-        self.caching.policy_changed(policy)
-        self.choosing.policy_changed(policy)
+    def _files_changed(self, policy: Policy) -> None:
+        self.rolling.serving.files_changed(policy)
 
-    def _policy_changed(self, policy: Policy) -> None:
-        self.pools.sync(policy.pools.values())
-        self.hosted.sync(policy.pools.values())
-        self.breakers.retain(policy.targets.keys())
+    def _policies_changed(self, policies: list[Policy]) -> None:
+        self._policies_in_service(policies)
+        for policy in policies:
+            self.caching.policy_changed(policy)
+            self.choosing.policy_changed(policy)
+
+    def _policies_in_service(self, policies: list[Policy]) -> None:
+        """All that serve some request, the one in force last: of pools of one name its own is kept."""
+        pools = {pool.name: pool for policy in policies for pool in policy.pools.values()}
+        self.pools.sync(pools.values())
+        self.hosted.sync(pools.values())
+        self.breakers.retain({target.place for policy in policies for target in policy.targets.values()})
         self.upstreams.forget()
         self.quotes.forget()
 
     def _list_models(self, headers: Mapping[bytes, bytes]) -> list[str]:
-        policy, keyring = self.holder.current, self.books.keyring if self.books is not None else None
+        policy, keyring = self.current(), self.books.keyring if self.books is not None else None
         identity = identify(policy.keys, headers, may_be_open=self.settings.loopback, keyring=keyring)
         names = policy.model_names(identity)
         held = keyring.by_id.get(identity.key) if keyring is not None else None
@@ -196,7 +221,8 @@ class Gateway:
 
     def _register_gauges(self) -> None:
         metrics, sink = self.metrics, self.sink
-        gauges.policy(metrics, self.holder)
+        gauges.policy(metrics, self.holder, self.current)
+        gauges.rollout(metrics, self.rolling.serving)
         gauges.upstreams(metrics, self.breakers, self.pools, self.clock.monotonic)
         if self.books is not None:
             gauges.budgets(metrics, self.books, self.alerts)
@@ -204,6 +230,7 @@ class Gateway:
         gauges.hosted(metrics, self.hosted)
         gauges.cache(metrics, self.caching, self.cache_admin)
         gauges.routing(metrics, self.choosing)
+        gauges.learning(metrics, self.choosing)
         metrics.gauge("farthing_in_flight", "Requests being answered.", (), lambda: [((), self.edge.in_flight)])
         metrics.counter("farthing_records_dropped", "Records lost to a full queue.", (), lambda: [((), sink.dropped)])
         metrics.counter("farthing_record_failures", "Batches a consumer failed on.", (), lambda: [((), sink.failures)])
@@ -213,7 +240,8 @@ class Gateway:
         books, handlers = self.books, self._own_routes()
         if books is not None:
             cache = cache_routes(self.cache_admin, books.keys, self.clock)
-            handlers.append(admin_router(books.keys, books.keyring, books.spent, self.clock, cache))
+            more = [*cache, *self._rollout_routes(books)]
+            handlers.append(admin_router(books.keys, books.keyring, books.spent, self.clock, more))
         own = Litestar(
             route_handlers=handlers,
             lifespan=[self._lifespan],
@@ -233,6 +261,12 @@ class Gateway:
 
         return application
 
+    def _rollout_routes(self, books: Books) -> list[Row]:
+        rolling = self.rolling
+        assert rolling.store is not None, "books have a database"
+        operations = Operations(rolling.store, books.keys.policy_change)
+        return rollout_routes(operations, rolling.compile, rolling.serving.refresh, self.clock)
+
     def _own_routes(self) -> list[Any]:
         @get("/health/live", media_type=MediaType.TEXT, sync_to_thread=False)
         def live() -> str:
@@ -241,7 +275,8 @@ class Gateway:
         @get("/health/ready", sync_to_thread=False)
         def ready() -> dict[str, Any]:
             holder = self.holder
-            return {"status": "ready", "policy": holder.current.hash, "policy_error": holder.last_error}
+            policy = {"policy": self.current().hash, "policy_error": holder.last_error}
+            return {"status": "ready", **policy, **self.rolling.health()}
 
         @get("/metrics", sync_to_thread=False)
         def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -255,6 +290,7 @@ class Gateway:
     async def _lifespan(self, _: Litestar) -> AsyncGenerator[None, None]:
         jobs: list[Coroutine[Any, Any, None]] = [
             self.holder.watch(self.settings.reload_interval_s),
+            self.rolling.serving.run(),
             self.prober.run(),
             self.sink.run(),
             self.alerts.run(),
@@ -276,11 +312,17 @@ class Gateway:
             await asyncio.gather(*tasks, return_exceptions=True)
             self.client.close()
             await self.caching.aclose()
-            await self.choosing.aclose()
+            await self.encoder.aclose()
+            await self.rolling.serving.aclose()
             if self.books is not None:
                 await self.books.aclose()
             if self._close_otel is not None:
                 await asyncio.to_thread(self._close_otel)
+
+
+def _new_id(clock: Clock) -> str:
+    """Of a request of the gateway's own."""
+    return uuid7(clock.wall(), random.getrandbits)
 
 
 async def post_json(url: str, body: bytes) -> None:
@@ -330,6 +372,7 @@ def build(settings: Settings, environ: Mapping[str, str]) -> tuple[Gateway, tupl
     gateway = Gateway(
         settings,
         lambda: _fits(load_policy(settings.policies, secrets, discovered=discovered), settings),
+        lambda text, beside: _fits(compile_policy(document_from_stored(text), secrets, beside=beside), settings),
         lambda: secrets.files,
         book,
     )
@@ -350,7 +393,7 @@ def _fits(policy: Policy, settings: Settings) -> Policy:
 
 def greeting(gateway: Gateway, url: str, notes: Sequence[str]) -> str:
     """What is printed once the gateway listens."""
-    books, policy = gateway.books, gateway.holder.current
+    books, policy = gateway.books, gateway.current()
     has_keys = bool(policy.keys) or (books is not None and not books.keyring.empty)
     owner = books.owner_secret if books is not None else None
     return welcome.text(url, policy, gateway.settings, notes, has_keys=has_keys, owner_secret=owner)

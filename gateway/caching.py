@@ -24,7 +24,8 @@ from gateway.cache.watch import Watcher
 from gateway.core.clock import Clock
 from gateway.core.exchange import Exchange, Next, Reply
 from gateway.database import Database, DatabaseError
-from gateway.encoder import Encoder, EncoderError, open_encoder
+from gateway.encoder import EncoderError
+from gateway.encoder.once import Once
 from gateway.policy.table import Policy
 from gateway.settings import Settings
 
@@ -40,16 +41,26 @@ Finish = Callable[[Exchange, float], None]
 
 
 class Caching:
-    """The two stages of the cache, which do nothing until a policy caches. `database` keeps labels, `None` none."""
+    """The two stages of the cache, which do nothing until a policy caches. `database` keeps labels, `None` none.
+
+    `encoder` is shared with whoever else needs one, and ended by its owner.
+    """
 
     def __init__(
-        self, settings: Settings, current: Current, database: Database | None, clock: Clock, new_id: Callable[[], str]
+        self,
+        settings: Settings,
+        current: Current,
+        database: Database | None,
+        clock: Clock,
+        new_id: Callable[[], str],
+        encoder: Once,
     ) -> None:
         self._settings = settings
         self._current = current
         self._database = database
         self._clock = clock
         self._new_id = new_id
+        self._encoder = encoder
         self._ask: tuple[Next, Finish] | None = None
         self._ready = asyncio.Event()
         self.opened: Opened | None = None
@@ -57,10 +68,6 @@ class Caching:
     def ask_through(self, ask: Next, finish: Finish) -> None:
         """Where hits are asked anew: the pipeline behind the cache, and the end of a request's books."""
         self._ask = (ask, finish)
-
-    def encoder(self) -> Encoder | None:
-        """The encoder that is open here, for others to share."""
-        return self.opened.encoder if self.opened is not None else None
 
     async def lookup(self, exchange: Exchange, call_next: Next) -> Reply:
         """The first stage; see `gateway.cache.lookup`."""
@@ -79,7 +86,13 @@ class Caching:
         if self.opened is None:
             try:
                 self.opened = Opened(
-                    self._settings, self._current, self._database, self._clock, self._new_id, self._ask
+                    self._settings,
+                    self._current,
+                    self._database,
+                    self._clock,
+                    self._new_id,
+                    self._ask,
+                    self._encoder,
                 )
             except (EncoderError, DatabaseError, OSError, StoreError) as exc:
                 log.error("nothing is cached: %s", exc)  # noqa: TRY400 - the message says it all
@@ -117,13 +130,14 @@ class Opened:
         clock: Clock,
         new_id: Callable[[], str],
         ask: tuple[Next, Finish] | None,
+        encoder: Once,
     ) -> None:
         self._settings = settings
         self._current = current
         self._clock = clock
         self.stats = StoreStats(0, 0, 0, 0)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="verifier")
-        self._encoder: Encoder | None = None
+        self._encoder = encoder
         self.semantic: Semantic | None = None
         self.semantic_error: str | None = None
         self.flights: dict[str, Flight] = {}
@@ -140,11 +154,6 @@ class Opened:
         hit = self.shadow.hit if self.shadow is not None else None
         self.serve = Serve(self.store, self.filler, self.flights, clock, hit=hit, leases=leases)
 
-    @property
-    def encoder(self) -> Encoder | None:
-        """The encoder, once it is open: routing reads the same."""
-        return self._encoder
-
     def similar(self) -> Semantic | None:
         """The semantic half, once there is one."""
         return self.semantic
@@ -157,7 +166,7 @@ class Opened:
             from gateway.cache.qdrant import QdrantVectors  # noqa: PLC0415 - heavy
             from gateway.cache.redis import RedisAnswers  # noqa: PLC0415 - heavy
 
-            self._encoder = encoder = open_encoder(settings.encoder)
+            encoder = self._encoder.open()
             answers = RedisAnswers(settings.redis, max_bytes)
             api_key = settings.qdrant_api_key or None
             vectors = QdrantVectors.connect(settings.qdrant, encoder.version, encoder.dimension, api_key=api_key)
@@ -175,8 +184,7 @@ class Opened:
         if self.semantic is not None:
             return
         try:
-            encoder = self._encoder or open_encoder(self._settings.encoder)
-            self._encoder = encoder
+            encoder = self._encoder.open()
             verifier = load_verifier()
         except (EncoderError, VerifierError) as exc:
             self.semantic_error = str(exc)
@@ -235,6 +243,4 @@ class Opened:
         """See `Caching`."""
         await self.labels.flush()
         await self.store.aclose()
-        if self._encoder is not None:
-            await self._encoder.aclose()
         self._executor.shutdown()

@@ -116,7 +116,7 @@ class Certificates:
         elif certificate.delta > 1 - confidence + 1e-9:
             why = f"certified with confidence {1 - certificate.delta:g}, the policy asks for {confidence:g}"
         else:
-            why = voids(certificate, versions) or ""
+            why = voids(certificate.versions, versions) or ""
         return Standing(serves=not why, why=why or "certified", certificate=certificate)
 
     def refute(self, certificate: Certificate, why: str) -> None:

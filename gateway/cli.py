@@ -8,7 +8,7 @@ import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,20 +17,24 @@ from gateway.core.errors import BadRequest, GatewayError
 from gateway.settings import Settings, SettingsError, environment, load, unknown
 
 if TYPE_CHECKING:
+    from gateway.access.authority import Actor
     from gateway.access.keys_database import KeyStore
-    from gateway.cache.calibrate_commands import Rules as CacheRules
     from gateway.cache.labels import LabelStore
+    from gateway.commands import Rules
     from gateway.core.exchange import Target
+    from gateway.database import Database
     from gateway.ledger.commands import Where
+    from gateway.policy.caching import CacheRule
+    from gateway.policy.choosing import Classify
     from gateway.policy.table import Policy
-    from gateway.pricing.book import PriceBook
-    from gateway.routing.calibrate_commands import Rules as ChoosingRules
+    from gateway.pricing.book import ModelPrice, PriceBook
+    from gateway.rollout.operate import Operations
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status; errors are one message on stderr and status 1 or 2."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = _parser(words).parse_args(words)
     try:
         status: int = arguments.func(arguments)
     except SettingsError as exc:
@@ -44,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """What reads `words`. The rooms' own commands stay out of a gateway that serves: some need numpy."""
     parser = argparse.ArgumentParser(
         prog="farthing",
         description="A cost-aware LLM gateway: the OpenAI API in front of vLLM pools and external APIs.",
@@ -53,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _serve_parser(commands)
     _policy_parser(commands)
-    _register_rooms(commands)
+    if words[:1] != ["serve"]:
+        _register_rooms(commands)
     return parser
 
 
@@ -86,9 +92,11 @@ def _register_routing(
     calibrate: "argparse._SubParsersAction[argparse.ArgumentParser]",
     measure: "argparse._SubParsersAction[argparse.ArgumentParser]",
 ) -> None:
+    from gateway.ledger.period import moment  # noqa: PLC0415
     from gateway.routing import calibrate_commands, evaluate  # noqa: PLC0415
 
-    calibrate_commands.register(calibrate, calibrate_commands.Setup(_choosing_rules, lambda: load().encoder))
+    setup = calibrate_commands.Setup(_choosing_rules, lambda: load().encoder, _database, _price_of, moment)
+    calibrate_commands.register(calibrate, setup)
     evaluate.register(measure)
 
 
@@ -111,16 +119,16 @@ def _without_secrets(path: Path | None) -> "tuple[Path, Policy]":
     return (path if path.is_dir() else path.parent), policy
 
 
-def _cache_rules(path: Path | None) -> "CacheRules":
-    from gateway.cache.calibrate_commands import Rules  # noqa: PLC0415
+def _cache_rules(path: Path | None) -> "Rules[CacheRule]":
+    from gateway.commands import Rules  # noqa: PLC0415
 
     folder, policy = _without_secrets(path)
     return Rules(folder, policy.caching)
 
 
-def _choosing_rules(path: Path | None) -> "ChoosingRules":
+def _choosing_rules(path: Path | None) -> "Rules[Classify]":
     from gateway.choosing import rules  # noqa: PLC0415
-    from gateway.routing.calibrate_commands import Rules  # noqa: PLC0415
+    from gateway.commands import Rules  # noqa: PLC0415
 
     folder, policy = _without_secrets(path)
     return Rules(folder, {rule.route: rule for rule in rules(policy)})
@@ -128,8 +136,16 @@ def _choosing_rules(path: Path | None) -> "ChoosingRules":
 
 @contextlib.contextmanager
 def _labels() -> "Iterator[LabelStore]":
-    from gateway.books import open_data  # noqa: PLC0415
     from gateway.cache.labels import LabelStore  # noqa: PLC0415
+
+    with _database() as database:
+        yield LabelStore(database)
+
+
+@contextlib.contextmanager
+def _database() -> "Iterator[Database]":
+    """The gateway's own, which must be there already."""
+    from gateway.books import open_data  # noqa: PLC0415
 
     settings = _with_books()
     scheme, _, path = settings.database_url.partition(":///")
@@ -137,7 +153,7 @@ def _labels() -> "Iterator[LabelStore]":
         raise BadRequest(f"no database at {path}; fix: set FARTHING_DATABASE or FARTHING_DATA_DIR to the gateway's")
     database = open_data(settings)
     try:
-        yield LabelStore(database)
+        yield database
     finally:
         database.close()
 
@@ -208,6 +224,29 @@ def _policy_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     schema = actions.add_parser("schema", help="print the JSON Schema for editors")
     schema.set_defaults(func=_schema)
     _register_simulation(actions)
+    _register_rollouts(actions)
+
+
+def _register_rollouts(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from gateway.rollout import commands as rollout  # noqa: PLC0415 - light, but not for `import gateway.cli`
+
+    rollout.register(actions, rollout.Setup(_policies, _open_rollouts, _actor))
+
+
+@contextlib.contextmanager
+def _open_rollouts() -> "Iterator[Operations]":
+    from gateway.access.keys_database import KeyStore  # noqa: PLC0415
+    from gateway.rollout.operate import Operations  # noqa: PLC0415
+    from gateway.rollout.store import RolloutStore  # noqa: PLC0415
+
+    with _database() as database:
+        yield Operations(RolloutStore(database), KeyStore(database).policy_change)
+
+
+def _actor() -> "Actor":
+    from gateway.access.commands import actor  # noqa: PLC0415
+
+    return actor()
 
 
 def _register_simulation(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -229,21 +268,27 @@ def _prices(folder: Path) -> "PriceBook":
     return app.load_prices(folder)
 
 
-def _lint(arguments: argparse.Namespace) -> int:
+def _price_of(folder: Path) -> "Callable[[Target], ModelPrice | None]":
+    """Reads a target's price of today by the book of a policy's folder."""
     from datetime import UTC, datetime  # noqa: PLC0415
 
+    from gateway.pricing.resolve import price_of  # noqa: PLC0415
+
+    book, today = _prices(folder), datetime.now(UTC).date()
+    return lambda target: price_of(target, target.model or "", book, today)
+
+
+def _lint(arguments: argparse.Namespace) -> int:
     from gateway import app  # noqa: PLC0415
     from gateway.core.exchange import Usage  # noqa: PLC0415
     from gateway.policy.commands import lint_command  # noqa: PLC0415
     from gateway.policy.lint_routing import INPUT_PER_OUTPUT  # noqa: PLC0415
-    from gateway.pricing.resolve import price_of  # noqa: PLC0415
 
     path = arguments.path or app.policies_directory(load())
-    book = app.load_prices(path if path.is_dir() else path.parent)
-    today = datetime.now(UTC).date()
+    price_of = _price_of(path if path.is_dir() else path.parent)
 
     def cost(target: "Target") -> float | None:
-        price = price_of(target, target.model or "", book, today)
+        price = price_of(target)
         if price is None:
             return None
         return float(price.cost_total(Usage(uncached_input=INPUT_PER_OUTPUT * 1_000_000, output=1_000_000)))
@@ -251,7 +296,7 @@ def _lint(arguments: argparse.Namespace) -> int:
     return lint_command(
         path,
         environment(),
-        lambda target: price_of(target, target.model or "", book, today) is not None,
+        lambda target: price_of(target) is not None,
         strict=arguments.strict,
         cost=cost,
     )

@@ -11,18 +11,23 @@ from gateway.choosing import Choosing
 from gateway.core.money import MICRO
 from gateway.dispatch.breaker import BreakerRegistry
 from gateway.ledger.writer import LedgerWriter
+from gateway.policy.table import Policy
 from gateway.policy.watch import PolicyHolder
 from gateway.pool.registry import PoolRegistry
 from gateway.pricing.live import HostedPrices
+from gateway.rollout.serving import Serving
+from gateway.rollout.tally import Counts, Side
 from gateway.telemetry.prometheus import PrometheusMetrics, Read
 
+Samples = list[tuple[tuple[str, ...], float]]
 
-def policy(metrics: PrometheusMetrics, holder: PolicyHolder) -> None:
+
+def policy(metrics: PrometheusMetrics, holder: PolicyHolder, current: Callable[[], Policy]) -> None:
     """The policy in force and its reloads."""
-    metrics.gauge("farthing_policy_info", "The policy in force.", ("hash",), lambda: [((holder.current.hash,), 1)])
+    metrics.gauge("farthing_policy_info", "The policy in force.", ("hash",), lambda: [((current().hash,), 1)])
     metrics.gauge(
         "farthing_policy_reload_success",
-        "1 if the files on disk are the policy in force, 0 if the last good one is kept.",
+        "1 if the files on disk could be loaded, 0 if the last good ones are kept.",
         (),
         lambda: [((), holder.last_error is None)],
     )
@@ -38,6 +43,84 @@ def policy(metrics: PrometheusMetrics, holder: PolicyHolder) -> None:
         ("result",),
         lambda: [(("ok",), holder.reloads_ok), (("failed",), holder.reloads_failed)],
     )
+
+
+def rollout(metrics: PrometheusMetrics, serving: Serving) -> None:
+    """What is pinned, what is on trial, and what is counted of it."""
+
+    def counted(name: str, help_: str, labels: tuple[str, ...], samples: Callable[[Counts], Samples]) -> None:
+        metrics.counter(name, help_, labels, lambda: samples(serving.tally.counts) if serving.trial is not None else [])
+
+    metrics.gauge(
+        "farthing_policy_pinned",
+        "1 for a policy that is in force in place of the files'; absent while the files rule.",
+        ("hash",),
+        lambda: [((serving.pinned,), 1)] if serving.pinned is not None else [],
+    )
+    metrics.gauge(
+        "farthing_rollout_share",
+        "Share of requests that a policy on trial decides (canary) or is asked about (shadow); absent without one.",
+        ("hash", "mode"),
+        lambda: [((t.policy.hash, t.mode), 0 if serving.stale else t.share)] if (t := serving.trial) else [],
+    )
+    metrics.gauge(
+        "farthing_rollout_errors",
+        "What is asked for and cannot be done here: a candidate or a pinned policy that does not compile.",
+        (),
+        lambda: [((), len(serving.errors))],
+    )
+    counted(
+        "farthing_rollout_requests",
+        "Requests since the trial began, by the policy that decided them and how they ended.",
+        ("policy", "result"),
+        lambda counts: [((side, result), n) for side, each in sides(counts) for result, n in results(each)],
+    )
+    counted(
+        "farthing_rollout_cost_usd",
+        "What they cost, as far as it is known.",
+        ("policy",),
+        lambda counts: [((side,), each.micro_usd / MICRO) for side, each in sides(counts)],
+    )
+    counted(
+        "farthing_rollout_shadow",
+        "Requests shown to the policy in shadow, by how its decision compares.",
+        ("result",),
+        lambda counts: [
+            ((result,), getattr(counts.shadow, result)) for result in ("same", "other", "undecided", "failed", "cached")
+        ],
+    )
+    counted(
+        "farthing_rollout_moves",
+        "Requests that the policy in shadow would have sent elsewhere.",
+        ("origin", "target"),
+        lambda counts: [(pair(moved), n) for moved, n in counts.shadow.moves.items()],
+    )
+    metrics.gauge(
+        "farthing_rollout_shadow_cost_usd",
+        "What requests would have cost more under the policy in shadow, at the same tokens; may be negative.",
+        (),
+        lambda: [((), serving.tally.counts.shadow.micro_usd / MICRO)] if serving.trial is not None else [],
+    )
+
+
+def sides(counts: Counts) -> list[tuple[str, Side]]:
+    """Both policies' counts."""
+    return [("in_force", counts.in_force), ("candidate", counts.candidate)]
+
+
+def results(side: Side) -> list[tuple[str, int]]:
+    """Requests by how they ended."""
+    return [
+        ("ok", side.requests - side.errors - side.refused),
+        ("error", side.errors),
+        ("refused", side.refused),
+    ]
+
+
+def pair(moved: str) -> tuple[str, str]:
+    """Origin and target of a move."""
+    origin, _, target = moved.partition(" -> ")
+    return origin, target
 
 
 def upstreams(
@@ -195,18 +278,68 @@ def cache(metrics: PrometheusMetrics, caching: Caching, admin: CacheAdmin) -> No
 
 
 def routing(metrics: PrometheusMetrics, choosing: Choosing) -> None:
-    """Which routes choose by a threshold that holds."""
+    """Which routes choose by a threshold that holds, and what live traffic says of it."""
+    watcher = choosing.watcher
     metrics.gauge(
         "farthing_routing_certified",
         "1 while a route's threshold has a certificate that holds.",
         ("route",),
-        lambda: [((route,), threshold.certificate is not None) for route, threshold in choosing.standings()],
+        lambda: [((route,), each.threshold.certificate is not None) for route, each in watcher.standings()],
     )
     metrics.gauge(
         "farthing_routing_threshold",
         "Scores up to it go to the weak target; absent while everything goes to the strong one.",
         ("route",),
-        lambda: [((route,), each.value) for route, each in choosing.standings() if each.value is not None],
+        lambda: [
+            ((route,), each.threshold.value) for route, each in watcher.standings() if each.threshold.value is not None
+        ],
+    )
+    metrics.gauge(
+        "farthing_routing_calibration_stale",
+        "1 while live traffic speaks against a route's calibration: its scores have moved, or labels refute it.",
+        ("route",),
+        lambda: [
+            ((route,), each.stale is not None) for route, each in watcher.standings() if each.calibration is not None
+        ],
+    )
+    metrics.gauge(
+        "farthing_routing_strong_share",
+        "Share of the last 1,000 requests that the route chose for which went to the strong target.",
+        ("route",),
+        lambda: [((route,), share) for route, share in watcher.shares.all()],
+    )
+    metrics.gauge(
+        "farthing_routing_loss",
+        "Quality lost over all requests of the route: the target, the certified bound, and what live labels say.",
+        ("route", "part"),
+        lambda: [((route, part), value) for route, part, value in watcher.losses()],
+    )
+
+
+def learning(metrics: PrometheusMetrics, choosing: Choosing) -> None:
+    """What routing asks for itself: ratings of requests, answers compared, labels at hand."""
+
+    def judged() -> list[tuple[tuple[str, ...], float]]:
+        judge = choosing.stage.judge
+        return [(labels, n) for labels, n in judge.results.items()] if judge is not None else []
+
+    metrics.counter(
+        "farthing_routing_ratings",
+        "Judges asked how difficult a request is, by what came of it.",
+        ("route", "result"),
+        judged,
+    )
+    metrics.counter(
+        "farthing_routing_comparisons",
+        "Requests whose other target was to be asked too, by what came of it.",
+        ("route", "result"),
+        lambda: [(labels, n) for labels, n in choosing.comparing.results.items()],
+    )
+    metrics.gauge(
+        "farthing_routing_labels",
+        "Labelled requests in memory for the neighbours' tier.",
+        (),
+        lambda: [((), choosing.neighbours.rows)] if choosing.neighbours is not None else [],
     )
 
 

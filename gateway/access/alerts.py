@@ -1,4 +1,4 @@
-"""Soft limits: who is told when a budget passes 80, 90, 100 % of its window, once for each.
+"""Who is told when a budget passes 80, 90, 100 % of its window, once for each; and of what else there is to announce.
 
 Noted on the request path (one comparison per budget), announced behind it: a log line, a counter, and the policy's
 webhook. Fails open: an announcement that cannot be delivered is tried three times, then counted and logged.
@@ -7,7 +7,8 @@ webhook. Fails open: an announcement that cannot be delivered is tried three tim
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -44,7 +45,7 @@ class Alerts:
         self._deliver = deliver
         self._retry_s = retry_s
         self._highest: dict[str, tuple[float, float]] = {}
-        self._waiting: deque[Alert] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[Alert | Mapping[str, Any]] = deque(maxlen=MOST_WAITING)
         self._wake = asyncio.Event()
         self.raised = 0
         self.undelivered = 0
@@ -61,6 +62,11 @@ class Alerts:
             threshold = max(limit for limit in soft if share >= limit)
             if threshold > self._highest.get(each.window.id, (0.0, 0.0))[0]:
                 self._raise(each, threshold, now)
+
+    def send(self, type_: str, members: Mapping[str, Any]) -> None:
+        """Tells the webhook what is not of a budget, as a JSON object of this `type`; its sender has logged it."""
+        self._waiting.append({"type": type_, **members})
+        self._wake.set()
 
     def _raise(self, spent: Spent, threshold: float, now: float) -> None:
         window = spent.window
@@ -83,18 +89,20 @@ class Alerts:
             while self._waiting:
                 await self._announce(self._waiting.popleft())
 
-    async def _announce(self, alert: Alert) -> None:
-        log.warning(
-            "budget %s has passed %.0f %%: %d of %d micro-USD",
-            alert.budget,
-            alert.threshold * 100,
-            alert.used_micro_usd,
-            alert.limit_micro_usd,
-        )
+    async def _announce(self, alert: Alert | Mapping[str, Any]) -> None:
+        if isinstance(alert, Alert):
+            log.warning(
+                "budget %s has passed %.0f %%: %d of %d micro-USD",
+                alert.budget,
+                alert.threshold * 100,
+                alert.used_micro_usd,
+                alert.limit_micro_usd,
+            )
+            alert = {"type": "budget.soft_limit", **msgspec.structs.asdict(alert)}
         url = self._webhook()
         if url is None:
             return
-        body = msgspec.json.encode({"type": "budget.soft_limit", **msgspec.structs.asdict(alert)})
+        body = msgspec.json.encode(alert)
         for attempt in range(TRIES):
             try:
                 await self._deliver(url, body)

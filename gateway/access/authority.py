@@ -11,7 +11,9 @@ from gateway.access.keystore import AdminDraft, AdminRecord, KeyDraft, KeyLimits
 from gateway.core.errors import Forbidden, NotFound
 from gateway.policy.globs import covers
 
-Permission = Literal["read", "keys:write", "tenants:write", "admins:write", "cache:write"]
+Permission = Literal[
+    "read", "keys:write", "tenants:write", "admins:write", "cache:write", "policy:read", "policy:write"
+]
 
 GRANTS: dict[Permission, frozenset[Role]] = {
     "read": frozenset({"owner", "admin", "tenant_admin", "auditor"}),
@@ -19,6 +21,8 @@ GRANTS: dict[Permission, frozenset[Role]] = {
     "tenants:write": frozenset({"owner", "admin"}),
     "admins:write": frozenset({"owner", "admin", "tenant_admin"}),
     "cache:write": frozenset({"owner", "admin", "tenant_admin"}),
+    "policy:read": frozenset({"owner", "admin", "auditor"}),
+    "policy:write": frozenset({"owner", "admin"}),
 }
 _RANK: dict[Role, int] = {"auditor": 0, "tenant_admin": 1, "admin": 2, "owner": 3}
 

@@ -150,7 +150,8 @@ def _metadata(text: str) -> dict[str, Any]:
         raise argparse.ArgumentTypeError('write a JSON object, such as \'{"owner": "ada"}\'') from exc
 
 
-def _actor() -> Actor:
+def actor() -> Actor:
+    """Who runs the command: `cli:USER`, who may open the database and so owns it."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -175,7 +176,7 @@ def _create_key(store: KeyStore, arguments: argparse.Namespace) -> None:
     draft = KeyDraft(
         arguments.name, arguments.tenant, tuple(arguments.tag), _limits(arguments, now), arguments.metadata
     )
-    record, made = store.create_key(draft, _actor(), now)
+    record, made = store.create_key(draft, actor(), now)
     _tell_secret(arguments, shown(record), made)
 
 
@@ -193,12 +194,12 @@ def _show_key(store: KeyStore, arguments: argparse.Namespace) -> None:
 
 
 def _rotate_key(store: KeyStore, arguments: argparse.Namespace) -> None:
-    record, made = store.rotate_key(arguments.id, arguments.grace, _actor(), time.time())
+    record, made = store.rotate_key(arguments.id, arguments.grace, actor(), time.time())
     _tell_secret(arguments, shown(record), made)
 
 
 def _revoke_key(store: KeyStore, arguments: argparse.Namespace) -> None:
-    _tell(arguments, shown(store.revoke_key(arguments.id, _actor(), time.time())))
+    _tell(arguments, shown(store.revoke_key(arguments.id, actor(), time.time())))
 
 
 def _list_tenants(store: KeyStore, arguments: argparse.Namespace) -> None:
@@ -216,13 +217,13 @@ def _put_tenant(store: KeyStore, arguments: argparse.Namespace) -> None:
         rpm=arguments.rpm, tpm=arguments.tpm, concurrency=arguments.concurrency, budgets=tuple(arguments.budget)
     )
     metadata = known.metadata if known is not None else {}
-    _tell(arguments, shown(store.put_tenant(arguments.name, limits, metadata, _actor(), time.time())))
+    _tell(arguments, shown(store.put_tenant(arguments.name, limits, metadata, actor(), time.time())))
 
 
 def _create_admin(store: KeyStore, arguments: argparse.Namespace) -> None:
     now = time.time()
     draft = AdminDraft(arguments.name, arguments.role, arguments.tenant, _limits(arguments, now))
-    record, made = store.create_admin(draft, _actor(), now)
+    record, made = store.create_admin(draft, actor(), now)
     _tell_secret(arguments, shown(record), made)
 
 
@@ -233,7 +234,7 @@ def _list_admins(store: KeyStore, arguments: argparse.Namespace) -> None:
 
 
 def _revoke_admin(store: KeyStore, arguments: argparse.Namespace) -> None:
-    _tell(arguments, shown(store.revoke_admin(arguments.id, _actor(), time.time())))
+    _tell(arguments, shown(store.revoke_admin(arguments.id, actor(), time.time())))
 
 
 def _all(page: Callable[[str | None], list[Any]], cursor: Callable[[Any], str]) -> list[Any]:

@@ -296,6 +296,10 @@ class KeyStore:
         with self._change(actor, "cache:write", now) as change:
             change.note(action, subject, tenant, None, what)
 
+    def policy_change(self, actor: Actor, now: float) -> contextlib.AbstractContextManager["_Change"]:
+        """A transaction for a change of which policy serves; its `note` writes the audit row. Raises `Forbidden`."""
+        return self._change(actor, "policy:write", now)
+
     @contextlib.contextmanager
     def _change(self, actor: Actor, permission: Permission, now: float) -> Iterator["_Change"]:
         """A transaction in which `actor` is who it is now: its credential may have been revoked a moment ago."""

@@ -48,14 +48,14 @@ class Admit:
         self._admit = admit
         self._alerts = alerts
         self._wall = clock.wall
-        self._memo: dict[tuple[Identity, str], tuple[str, Applies | None, Applies]] = {}
+        self._memo: dict[tuple[Identity, str, str], tuple[Applies | None, Applies]] = {}
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
         """A refusal, or the next stage with the request reserved and admitted."""
         identity, plan = exchange.identity, exchange.plan
         assert identity is not None, "authenticate comes before admit"
         assert plan is not None, "resolve comes before admit"
-        policy = self._current()
+        policy: Policy = exchange.decided_by or self._current()
         applies = self._applies(policy, identity, plan.route, exchange.call.model)
         worst = NOTHING  # a cached answer costs nothing, but counts for rates and slots
         if exchange.hit is None:
@@ -72,7 +72,7 @@ class Admit:
         return await call_next(exchange)
 
     async def _reserve(self, exchange: Exchange, applies: Applies, amount: int, plan: Plan) -> None:
-        lease_s = max(target.deadlines.total_s for target in plan.targets) + LEASE_MARGIN_S
+        lease_s = max([target.deadlines.total_s for target in plan.targets]) + LEASE_MARGIN_S
         now = self._wall()
         answer = await self._accounts.reserve(exchange.id, applies, amount, _tokens(exchange.call), now, lease_s)
         if isinstance(answer, Refusal):
@@ -82,11 +82,11 @@ class Admit:
         exchange.reserved_micro_usd = amount
         exchange.windows = answer.windows
         if answer.windows:
-            exchange.more = partial(self._more, exchange, lease_s)
+            exchange.more = partial(self._more, lease_s)
             self._alerts.note(answer.spent, now)
         exchange.limit_headers = limit_headers(answer)
 
-    async def _more(self, exchange: Exchange, lease_s: float, micro_usd: int) -> bool:
+    async def _more(self, lease_s: float, exchange: Exchange, micro_usd: int) -> bool:
         if not await self._accounts.extend(exchange.id, micro_usd, self._wall(), lease_s):
             return False
         exchange.reserved_micro_usd = (exchange.reserved_micro_usd or 0) + micro_usd
@@ -102,15 +102,15 @@ class Admit:
                 param="model",
             )
         own = held.applies if held is not None else None
-        memo = self._memo.get((identity, route))
-        if memo is not None and memo[0] == policy.hash and memo[1] is own:
-            return memo[2]
+        memo = self._memo.get((identity, route, policy.hash))
+        if memo is not None and memo[0] is own:
+            return memo[1]
         applies = policy.limits(identity, route)
         if own:
             applies = merged(applies, own, policy.money.timezone)
         if len(self._memo) >= MEMO_ENTRIES:
             self._memo.clear()
-        self._memo[identity, route] = (policy.hash, own, applies)
+        self._memo[identity, route, policy.hash] = (own, applies)
         return applies
 
 

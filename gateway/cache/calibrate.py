@@ -7,7 +7,6 @@ Pure. Candidate thresholds are a fixed grid, chosen before any label was seen, s
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,9 +15,6 @@ from gateway.cache.labels import UNSURE, Label, weights
 from gateway.cache.wording import refuse_text
 from gateway.guarantee.certificate import Certificate, Subject
 from gateway.policy.caching import CacheRule
-
-if TYPE_CHECKING:
-    from gateway.guarantee.bounds import Floats
 
 GRID = tuple(step / 1000 for step in range(1000, 0, -1))
 """Scores that may become the threshold. 0 may not: it is what the verifier gives to what it cannot judge."""
@@ -94,12 +90,13 @@ def calibrate(
     """The boldest threshold that the rows certify, or why there is none. `date` is ISO 8601."""
     import numpy as np  # noqa: PLC0415 - heavy
 
-    from gateway.guarantee.certify import Sample, Target, certify, data_hash  # noqa: PLC0415 - numpy
+    from gateway.guarantee.certify import Sample, Target, certify, data_hash, tight  # noqa: PLC0415 - numpy
 
     shares = np.array(rows.weights) if rows.weights is not None else None
     sample = Sample(np.array(rows.scores, np.float64), np.array(rows.losses, np.float64), shares)
     subject = Subject(kind="cache", route=rule.route, date=date, data_hash=data_hash(sample), versions=versions)
-    found = certify(sample, _grid(sample.scores), Target(alpha=max_error, delta=1 - confidence), subject)
+    thresholds = tight(GRID, sample.scores, "at_least")
+    found = certify(sample, thresholds, Target(alpha=max_error, delta=1 - confidence), subject)
     made = found if isinstance(found, Certificate) else None
     return Calibration(
         route=rule.route,
@@ -116,18 +113,6 @@ def calibrate(
         n_needed=None if isinstance(found, Certificate) else found.n_needed,
         warnings=_warnings(rows, rule, max_error, confidence, found.n),
     )
-
-
-def _grid(scores: "Floats") -> "Floats":
-    """Of thresholds that accept the same rows the highest: what lies below the last score seen is not served for free.
-
-    Such thresholds pass or fail together, so leaving some out does not change how far the walk comes.
-    """
-    import numpy as np  # noqa: PLC0415 - heavy
-
-    grid = np.array(GRID)
-    accepted = len(scores) - np.searchsorted(np.sort(scores), grid, side="left")
-    return grid[np.diff(accepted, prepend=-1) > 0]
 
 
 def _worst(rows: Rows, threshold: float) -> float:

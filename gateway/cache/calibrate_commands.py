@@ -1,11 +1,9 @@
 """`farthing calibrate cache`: certifies the threshold of a route, prints it, and writes it beside the policy."""
 
 import argparse
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,23 +12,16 @@ import msgspec
 
 from gateway.cache.calibrate import Calibration, Rows, calibrate, rows_of_labels, rows_of_pairs
 from gateway.cache.labels import LabelStore
+from gateway.commands import Finding, Rules, calibration_arguments, conclude, not_certified, share
 from gateway.core.errors import BadRequest
 from gateway.database import DatabaseError
-from gateway.guarantee.certificate import Certificate, dump, path_of
+from gateway.guarantee.certificate import dump, path_of
 from gateway.policy.caching import CacheRule
-from gateway.policy.units import BadValue, fraction
 
 _FIX = (
     "fix: let the route watch some traffic first, set FARTHING_DATABASE or FARTHING_DATA_DIR to what the gateway uses, "
     "or use --pairs FILE"
 )
-
-
-class Rules(msgspec.Struct, frozen=True):
-    """What the routes cache, by name, and the folder of their policy."""
-
-    folder: Path
-    rules: Mapping[str, CacheRule]
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -40,7 +31,7 @@ class Setup(msgspec.Struct, frozen=True):
     names the encoder. `moment` reads a date or an age such as `30d` into Unix seconds.
     """
 
-    rules: Callable[[Path | None], Rules]
+    rules: Callable[[Path | None], Rules[CacheRule]]
     labels: Callable[[], AbstractContextManager[LabelStore]]
     encoder: Callable[[], str]
     moment: Callable[[str, float], int]
@@ -59,29 +50,13 @@ def register(actions: "argparse._SubParsersAction[argparse.ArgumentParser]", set
         "Exits 1 when nothing can be certified.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--route", required=True, metavar="NAME", help="of the policy, with `semantic` in its cache")
+    calibration_arguments(parser, "`semantic` in its cache")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--pairs", type=Path, metavar="FILE", help='JSON lines {"a", "b", "duplicate"}, or .gz')
     source.add_argument("--labels", action="store_true", help="what the gateway has learnt, in its database [default]")
-    parser.add_argument("--since", default="30d", metavar="DATE", help="labels from then on: 30d, 2026-11-01 [30d]")
-    parser.add_argument("--max-error", type=_share, metavar="E", help="0.01 or 1%% of all requests [the policy's]")
-    parser.add_argument("--confidence", type=_share, metavar="C", help="0.95 or 95%% [the policy's]")
-    parser.add_argument("--policies", type=Path, metavar="DIR", help="directory of policy files [that of `serve`]")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there [certificates/ beside the policy]")
-    parser.add_argument("--dry-run", action="store_true", help="write nothing")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--max-error", type=share, metavar="E", help="0.01 or 1%% of all requests [the policy's]")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the models [%(default)s]")
     parser.set_defaults(func=lambda arguments: _run(arguments, setup))
-
-
-def _share(text: str) -> float:
-    try:
-        share = fraction(float(text) if text.replace(".", "", 1).isdigit() else text)
-    except BadValue as exc:
-        raise argparse.ArgumentTypeError(f"{exc.message}; {exc.fix}") from exc
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"{text}: write a share between 0 and 1, such as 0.01 or 1%")
-    return share
 
 
 def _run(arguments: argparse.Namespace, setup: Setup) -> int:
@@ -98,14 +73,7 @@ def _run(arguments: argparse.Namespace, setup: Setup) -> int:
         datetime.now(UTC).isoformat(timespec="seconds"),
     )
     path: Path = arguments.out or known.folder / path_of("cache", rule.route)
-    written = found.certified is not None and not arguments.dry_run
-    if found.certified is not None and written:
-        write(found.certified, path)
-    sys.stdout.write(as_text(found, path, written=written))
-    if arguments.json:
-        where = {"path": str(path), "written": written, "versions": versions}
-        sys.stdout.write(msgspec.json.encode(msgspec.to_builtins(found) | where).decode() + "\n")
-    return 0 if found.certified is not None else 1
+    return conclude(arguments, finding(found, path, versions))
 
 
 def _rule(rules: Mapping[str, CacheRule], route: str) -> CacheRule:
@@ -152,40 +120,23 @@ def _labels(arguments: argparse.Namespace, setup: Setup, rule: CacheRule) -> tup
     return rows_of_labels(labels), versions
 
 
-def write(certificate: Certificate, path: Path) -> None:
-    """Puts the certificate there whole, or not at all. Raises `BadRequest` where nothing can be written."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(dump(certificate))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as exc:
-        with suppress(OSError):
-            beside.unlink()
-        raise BadRequest(f"{path}: {exc.strerror or exc}; fix: --out FILE in a folder that can be written") from exc
-
-
-def as_text(found: Calibration, path: Path, *, written: bool) -> str:
-    """The finding for a person."""
+def finding(found: Calibration, path: Path, versions: Mapping[str, str]) -> Finding:
+    """The calibration as it is printed and written."""
     judged = f"{found.compared} with a neighbour, of which {found.wrong} wrong, {found.unsure} unsure"
     lines = [
         f"route            {found.route}",
         f"asked            at most {found.max_error:.2%} of all requests wrong, with confidence {found.confidence:.0%}",
         f"labels           {found.rows} requests: {judged}",
-        *_certified(found, path, written=written),
-        *(f"warning: {warning}" for warning in found.warnings),
+        *_certified(found, path),
     ]
-    return "\n".join(lines) + "\n"
+    data = dump(found.certified) if found.certified is not None else b""
+    return Finding(path, data, lines, {**msgspec.to_builtins(found), "versions": dict(versions)}, found.warnings)
 
 
-def _certified(found: Calibration, path: Path, *, written: bool) -> Iterator[str]:
+def _certified(found: Calibration, path: Path) -> Iterator[str]:
     made = found.certified
     if made is None:
-        yield f"not certified    {found.reason}"
-        yield f"needed           {_needed(found)}"
+        yield from not_certified(found.reason or "", found.n, found.n_needed)
         stays = "; it keeps the certificate that it has" if path.exists() else ""
         yield f"                 the route goes on watching{stays}"
         return
@@ -194,10 +145,3 @@ def _certified(found: Calibration, path: Path, *, written: bool) -> Iterator[str
     yield f"among hits       {made.realised_accepted:.2%} wrong; {made.share_accepted:.2%} of requests would be hits"
     if found.unsure:
         yield f"were the unsure all wrong: {found.realised_if_unsure_wrong:.3%} of all requests"
-    yield f"{'written         ' if written else 'not written     '} {path}"
-
-
-def _needed(found: Calibration) -> str:
-    if found.n_needed is None:
-        return "no number of requests like these would do: too many are wrong"
-    return f"about {found.n_needed} requests like these"

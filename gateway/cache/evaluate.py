@@ -6,9 +6,7 @@ Both questions count as one user's, so the first person is no reason to refuse. 
 """
 
 import argparse
-import gzip
 import os
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ import msgspec
 
 from gateway.cache.verify import verifier as verify
 from gateway.cache.wording import refuse_text
+from gateway.commands import about, last_line, plain, say
 from gateway.core.errors import BadRequest
 from gateway.encoder import Model, open_model
 
@@ -65,22 +64,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `cache` to the actions of `eval`."""
-    _fill(subparsers.add_parser("cache", help="the semantic cache on labelled pairs", description=_about()))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`farthing eval cache` by itself."""
-    parser = argparse.ArgumentParser(prog="farthing eval cache", description=_about())
-    _fill(parser)
-    arguments = parser.parse_args(argv)
-    return int(arguments.func(arguments))
-
-
-def _about() -> str:
-    return (__doc__ or "").splitlines()[0].partition(": ")[2]
-
-
-def _fill(parser: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser("cache", help="the semantic cache on labelled pairs", description=about(__doc__))
     parser.add_argument(
         "--pairs", type=Path, required=True, metavar="FILE", help='JSON lines {"a", "b", "duplicate", ["test"]}, or .gz'
     )
@@ -107,20 +91,16 @@ def _run(arguments: argparse.Namespace) -> int:
     outcomes = judge.outcomes(pairs)
     latencies = open_judge(threads=1).latencies(pairs[:TIMED])
     found = report(pairs, outcomes, threshold, latencies, judge.versions, certified)
-    sys.stdout.write(as_text(found))
+    say(as_text(found).splitlines())
     if arguments.json:
-        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        last_line(found)
     return 0
 
 
 def read_pairs(path: Path) -> list[Labelled]:
     """The pairs of a file. Raises `BadRequest` naming file and line."""
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as exc:
-        raise BadRequest(f"{path} cannot be read: {exc}") from exc
     decoder, pairs = msgspec.json.Decoder(Labelled, strict=False), []
-    for number, line in enumerate(data.splitlines(), 1):
+    for number, line in enumerate(plain(path).splitlines(), 1):
         if line.strip():
             try:
                 pairs.append(decoder.decode(line))

@@ -48,7 +48,8 @@ class Lookup:
     async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
         """The next stage, with a ticket where the route caches; raises `NotCached` or `BadRequest`."""
         assert exchange.plan is not None, "resolve comes before the cache"
-        rule = self._current().caching.get(exchange.plan.route)
+        policy: Policy = exchange.decided_by or self._current()
+        rule = policy.caching.get(exchange.plan.route)
         if rule is not None:
             asked = controls(exchange.call)
             await self.look(exchange, rule, asked)

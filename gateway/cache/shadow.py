@@ -21,10 +21,10 @@ from gateway.cache.store import CacheStore, StoreError
 from gateway.cache.ticket import Ticket
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError
-from gateway.core.exchange import Call, Exchange, Identity, Next
+from gateway.core.exchange import Exchange, Identity, Next
 from gateway.guarantee.sampling import sampled
 from gateway.policy.compile_money import shadow_tenant
-from gateway.protocol import rawjson
+from gateway.protocol.own import unstreamed
 
 MOST_WAITING = 256
 
@@ -124,6 +124,7 @@ class Shadow:
         exchange = Exchange(self._new_id(), unstreamed(served.call), clock.monotonic(), clock.wall())
         exchange.identity = Identity(shadow_tenant(plan.route), "shadow")
         exchange.policy, exchange.plan, exchange.cache = served.policy, plan, "shadow"
+        exchange.decided_by = served.decided_by
         try:
             reply = await self._ask(exchange)
             exchange.status = reply.status
@@ -136,13 +137,3 @@ class Shadow:
         if reply.status != 200 or reply.stream is not None:
             return "", "failed"
         return answer_text(exchange.call.endpoint, reply.body), "unsure"
-
-
-def unstreamed(call: Call) -> Call:
-    """The same question, answered whole."""
-    if not call.stream:
-        return call
-    edits: dict[str, bytes | None] = {"stream": None, "stream_options": None}
-    doc = {name: value for name, value in (call.doc or {}).items() if name not in edits}
-    raw = rawjson.replace(call.raw, edits)
-    return msgspec.structs.replace(call, raw=raw, doc=doc, stream=False, wants_usage=False)

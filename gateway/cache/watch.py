@@ -8,7 +8,6 @@ a database that is away refutes nothing.
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime
 
 from gateway.cache.certificates import Certificates
 from gateway.cache.labels import UNSURE, LabelStore
@@ -71,7 +70,7 @@ def _evidence(labels: LabelStore, certificate: Certificate, models: str) -> Risk
     """The watch over every sampled request. A hit that could not be judged counts as those that were, so far."""
     state = watch(certificate, low=0.0)
     judged = wrong = 0
-    for label in labels.of(certificate.route, models, issued_s(certificate), sampled=True):
+    for label in labels.of(certificate.route, models, certificate.issued_s, sampled=True):
         loss = float(label.loss)
         if label.loss == UNSURE:
             loss = wrong / judged if judged else 0.0
@@ -80,8 +79,3 @@ def _evidence(labels: LabelStore, certificate: Certificate, models: str) -> Risk
             wrong += label.loss
         state = observe(state, loss)
     return state
-
-
-def issued_s(certificate: Certificate) -> float:
-    """When the certificate was made, in Unix seconds."""
-    return datetime.fromisoformat(certificate.date).timestamp()

@@ -58,7 +58,7 @@ class Call(msgspec.Struct, frozen=True):
     """The headers by name; of a repeated one, the last."""
 
 
-class Usage(msgspec.Struct, frozen=True, gc=False):
+class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Tokens of one answer in disjoint classes (except `reasoning`: the part of `output` that was thought).
 
     input = uncached_input + cache_read + cache_write_5m + cache_write_1h.
@@ -132,6 +132,13 @@ class Target(msgspec.Struct, frozen=True):
     """Row of the price book; `None` looks up `provider`'s rows for the served model."""
     options: dict[str, Any] = {}
     """Adapter options: the sandbox's latency and error rates, for one."""
+    apart: str = ""
+    """Tells it from the target of the same name and other content in the policy that serves beside its own."""
+
+    @property
+    def place(self) -> str:
+        """What its breaker is kept under: the name, with what tells it apart."""
+        return f"{self.name}@{self.apart}" if self.apart else self.name
 
     def __repr__(self) -> str:
         """Without headers: they hold secrets."""
@@ -148,7 +155,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Why it must not leave self-hosted targets, which are all that it has then; `None` when it may."""
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """One upstream call. Offsets and durations in seconds; `status` is `None` when no answer came."""
 
     target: str
@@ -160,9 +167,11 @@ class Attempt(msgspec.Struct, frozen=True):
     ttft_s: float | None = None
     usage: Usage | None = None
     cost_micro_usd: int | None = None
+    own: bool = False
+    """A call for the gateway's own ends, such as a judge's: not one of those that were to answer the caller."""
 
 
-class Savings(msgspec.Struct, frozen=True, gc=False):
+class Savings(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What the request saved against the policy's baseline, in micro-USD; each part may be negative.
 
     baseline - charged = cache + routing + compression - waste_escalation - waste_retries - own, to the micro-dollar.
@@ -208,10 +217,24 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
 
     target: Literal["weak", "strong"]
     why: str
-    tier: Literal["light", "embed"] | None = None
+    tier: Literal["light", "embed", "neighbours", "judge"] | None = None
     score: float | None = None
     threshold: float | None = None
     certificate: str | None = None
+
+
+class Shadowed(msgspec.Struct, frozen=True, gc=False):
+    """What the policy in shadow would have done with a request, beside what was done; it changed nothing.
+
+    `origin` and `target` are the first of each plan, `refused` where there is none. `micro_usd` is what it would have
+    cost more at the same tokens, `None` where that is unknown. `undecided`: to know it would take a model's pass.
+    """
+
+    policy: str
+    verdict: Literal["same", "other", "undecided", "failed"]
+    origin: str = ""
+    target: str = ""
+    micro_usd: int | None = None
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -239,7 +262,7 @@ class Admission(msgspec.Struct, frozen=True):
     windows: tuple[str, ...] = ()
 
 
-class RequestRecord(msgspec.Struct, frozen=True):
+class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What happened, once per request; headers, metrics, spans and (later) ledger rows are built from it.
 
     Durations in seconds. `ttft_s` is from acceptance to the first byte for the caller. `overhead_s` is the part
@@ -295,6 +318,8 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """Why it went where it went, as `x-farthing-route` says."""
     choice: Choice | None = None
     """`None` where the route left nothing to choose."""
+    shadow: Shadowed | None = None
+    """`None` where no policy was in shadow, or this request was not compared."""
 
 
 class Reply:
@@ -335,6 +360,8 @@ class Exchange:
         "choice",
         "choosing",
         "cost_micro_usd",
+        "decided_by",
+        "draw",
         "error",
         "finish_reasons",
         "hit",
@@ -352,6 +379,8 @@ class Exchange:
         "reserved_micro_usd",
         "response_id",
         "savings",
+        "scored",
+        "shadow",
         "shared",
         "started",
         "started_wall",
@@ -372,6 +401,10 @@ class Exchange:
         self.started_wall = started_wall
         self.identity: Identity | None = None
         self.policy = ""
+        self.decided_by: Any = None
+        """The policy that serves it to its end, whatever is reloaded meanwhile; `None` before one is resolved."""
+        self.draw = 0.0
+        """Uniform in [0, 1): which side of a split it takes."""
         self.plan: Plan | None = None
         self.attempts: list[Attempt] = []
         self.tries = 0
@@ -401,14 +434,20 @@ class Exchange:
         self.admitted = False
         self.reserved_micro_usd: int | None = None
         self.windows: tuple[str, ...] = ()
-        self.more: Callable[[int], Awaitable[bool]] | None = None
-        """Reserves so much more, for a call after one that may be billed; `None` without a reservation."""
+        self.more: Callable[[Exchange, int], Awaitable[bool]] | None = None
+        """Reserves so much more, for a call after one that may be billed; `None` without a reservation.
+
+        Is told the exchange instead of holding it: a cycle would leave every request to the garbage collector.
+        """
         self.savings: Savings | None = None
         self.limit_headers = b""
         """Ready header lines about limits (`x-ratelimit-*`)."""
         self.choosing: Any = None
         """The rule by which a target is still to be chosen; `None` when the plan is settled."""
         self.choice: Choice | None = None
+        self.scored: Any = None
+        """What the choice was made from, for those who learn from it."""
+        self.shadow: Shadowed | None = None
 
     def header(self, name: bytes) -> str | None:
         """A request header by its lower-case name, decoded as Latin-1."""
@@ -463,6 +502,7 @@ class Exchange:
             self.nearest,
             self.plan.reasons if self.plan else (),
             self.choice,
+            self.shadow,
         )
 
 

@@ -117,7 +117,7 @@ class Running:
         )
         exchange.model = model
         exchange.usage = usage if usage is not None else exchange.usage
-        exchange.cost_micro_usd = _total(exchange.attempts)
+        exchange.cost_micro_usd = total_cost(exchange.attempts)
 
     def _reserved(self) -> int:
         """What this call can cost at most: the reservation, without what calls before it have cost."""
@@ -125,7 +125,7 @@ class Running:
         return (self._exchange.reserved_micro_usd or 0) - before
 
 
-def _total(attempts: list[Attempt]) -> int | None:
+def total_cost(attempts: list[Attempt]) -> int | None:
     """All attempts' cost: unknown if any billed one is, 0 for attempts that an error status ended unbilled."""
     total = 0
     for attempt in attempts:

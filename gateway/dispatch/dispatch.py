@@ -117,7 +117,7 @@ class Dispatcher:
         now = self._monotonic()
         wait_s = min(30.0, max(1.0, min(self._ready_in(target) for target in targets)))
         exchange.outcome = "upstream_error"
-        cooling = [t.pool is None and self._breakers.get(t.name).state(now) is State.COOLING for t in targets]
+        cooling = [t.pool is None and self._breakers.get(t.place).state(now) is State.COOLING for t in targets]
         if all(cooling):
             error = Busy("The upstream's rate limit is reached.", code="upstream_rate_limited", retry_after_s=wait_s)
             error.status, error.type = 429, "rate_limit_error"
@@ -144,7 +144,7 @@ class Dispatcher:
     def _ready_in(self, target: Target) -> float:
         now = self._monotonic()
         if target.pool is None:
-            return self._breakers.get(target.name).ready_in(now)
+            return self._breakers.get(target.place).ready_in(now)
         pool = self._pool(target)
         return pool.ready_in(now) if pool is not None else float("inf")
 
@@ -153,7 +153,7 @@ class Dispatcher:
         now = self._monotonic()
         replica = None
         if target.pool is None:
-            breaker = self._breakers.get(target.name)
+            breaker = self._breakers.get(target.place)
         else:
             pool = self._pool(target)
             replica = pool.choose(exchange.call, now, tried) if pool is not None else None
@@ -279,7 +279,7 @@ class Dispatcher:
 async def _covered(exchange: Exchange) -> bool:
     """What the last call may cost is reserved beside the next one; without room in the budgets there is no next one."""
     cost = exchange.attempts[-1].cost_micro_usd
-    return not cost or exchange.more is None or await exchange.more(cost)
+    return not cost or exchange.more is None or await exchange.more(exchange, cost)
 
 
 def _masked(code: str, target: Target, status: int) -> UpstreamError:

@@ -95,10 +95,10 @@ class Upstreams:
     def __init__(self, client: HttpClient, sandbox: Sandbox) -> None:
         self._client = client
         self._sandbox = sandbox
-        self._wires: dict[tuple[str, str], Wire] = {}
+        self._wires: dict[tuple[int, str], tuple[Target, Wire]] = {}
 
     def forget(self) -> None:
-        """Drops prepared requests: a new policy may carry new secrets."""
+        """Drops prepared requests, those of targets that no policy has any more among them."""
         self._wires.clear()
 
     async def send(
@@ -121,12 +121,14 @@ class Upstreams:
         )
 
     def _wire(self, target: Target, replica: str | None) -> Wire:
-        key = (target.name, replica or "")
-        wire = self._wires.get(key)
-        if wire is None:
-            base = f"{replica}/v1" if replica is not None else target.base_url
-            assert base is not None, "the policy gives every HTTP target a base URL or a pool"
-            wire = self._wires[key] = Wire(self._client.origin(base), target)
+        key = (id(target), replica or "")  # not the name: two policies may each have a target of that name
+        known = self._wires.get(key)
+        if known is not None and known[0] is target:
+            return known[1]
+        base = f"{replica}/v1" if replica is not None else target.base_url
+        assert base is not None, "the policy gives every HTTP target a base URL or a pool"
+        wire = Wire(self._client.origin(base), target)
+        self._wires[key] = (target, wire)
         return wire
 
 

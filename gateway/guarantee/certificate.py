@@ -7,7 +7,9 @@ here fails closed: what cannot be read as a whole certificate is an error, and t
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from hashlib import sha256
+from itertools import accumulate
 from math import isfinite, isnan, sqrt
 from typing import Annotated, Final, Literal
 from urllib.parse import quote
@@ -89,6 +91,11 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reference: Histogram
     hash: str = ""
 
+    @property
+    def issued_s(self) -> float:
+        """When it was made, in Unix seconds."""
+        return datetime.fromisoformat(self.date).timestamp()
+
     def accepts(self, score: float) -> bool:
         """Whether a decision of this score is covered; NaN never is."""
         return score >= self.threshold if self.accept == "at_least" else score <= self.threshold
@@ -127,31 +134,37 @@ def path_of(kind: Kind, route: str) -> str:
     return f"certificates/{kind}-{quote(route, safe='')}.json"
 
 
-def voids(certificate: Certificate, versions: Mapping[str, str]) -> str | None:
-    """Why the certificate does not speak of parts with these versions; `None` when it does."""
-    for part in sorted(certificate.versions.keys() | versions.keys()):
-        then, now = certificate.versions.get(part), versions.get(part)
+def voids(certified: Mapping[str, str], versions: Mapping[str, str]) -> str | None:
+    """Why what was certified for the first versions does not speak of parts with the second; `None` when it does."""
+    for part in sorted(certified.keys() | versions.keys()):
+        then, now = certified.get(part), versions.get(part)
         if then != now:
             return f"{part} was {then or 'absent'} when certified and is {now or 'absent'}"
     return None
 
 
-def histogram(scores: Iterable[float], bins: int = 10) -> Histogram:
-    """The deciles of scores; infinite ones fall into the outer bins. ValueError: no scores, or NaN among them."""
-    ordered = sorted(scores)
-    if not ordered or any(isnan(score) for score in ordered):
+def histogram(scores: Iterable[float], bins: int = 10, weights: Iterable[float] | None = None) -> Histogram:
+    """The deciles of scores; infinite ones fall into the outer bins. `weights`: how many requests each stands for.
+
+    ValueError: no scores, or NaN among them.
+    """
+    rows = sorted(zip(scores, weights, strict=True)) if weights is not None else sorted((each, 1.0) for each in scores)
+    if not rows or any(isnan(score) for score, _ in rows):
         raise ValueError("a histogram needs scores, without NaN")
-    cuts = {ordered[min(len(ordered) * i // bins, len(ordered) - 1)] for i in range(1, bins)}
+    ordered = [score for score, _ in rows]
+    up_to = [0.0, *accumulate(weight for _, weight in rows)]
+    total = up_to[-1]
+    cuts = {ordered[min(bisect_right(up_to, total * i / bins) - 1, len(ordered) - 1)] for i in range(1, bins)}
     edges = tuple(sorted(cut for cut in cuts if isfinite(cut)))
-    ends = [bisect_right(ordered, edge) for edge in edges]
-    counts = [end - start for start, end in zip([0, *ends], [*ends, len(ordered)], strict=True)]
-    return Histogram(edges, tuple(count / len(ordered) for count in counts))
+    ends = [up_to[bisect_right(ordered, edge)] for edge in edges]
+    return Histogram(edges, tuple((b - a) / total for a, b in zip([0.0, *ends], [*ends, total], strict=True)))
 
 
 def share_band(share: float, n: int) -> tuple[float, float]:
     """Where the share accepted in a window of traffic should stay.
 
-    A quarter of it more or less, and three standard errors of the window and of the `n` calibration rows.
+    A quarter of it more or less (of the share that is not accepted, where that is smaller), and three standard errors
+    of the window and of the `n` calibration rows.
     """
-    slack = _BAND_SLACK * share + _BAND_Z * sqrt(share * (1 - share) * (1 / WINDOW + 1 / n))
+    slack = _BAND_SLACK * min(share, 1 - share) + _BAND_Z * sqrt(share * (1 - share) * (1 / WINDOW + 1 / n))
     return max(0.0, share - slack), min(1.0, share + slack)

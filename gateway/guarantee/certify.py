@@ -15,7 +15,16 @@ from numpy.typing import ArrayLike
 
 from gateway.guarantee import bounds
 from gateway.guarantee.bounds import Floats, Method
-from gateway.guarantee.certificate import Accept, Certificate, Probability, Subject, histogram, seal, share_band
+from gateway.guarantee.certificate import (
+    Accept,
+    Certificate,
+    Histogram,
+    Probability,
+    Subject,
+    histogram,
+    seal,
+    share_band,
+)
 
 MOST_NEEDED: Final = 100_000_000
 """No more rows than this are ever asked for."""
@@ -78,6 +87,17 @@ def candidates(scores: ArrayLike, accept: Accept, count: int = 200) -> Floats:
     return _keys(np.unique(finite[np.sort(at)])[::-1], accept)
 
 
+def tight(thresholds: ArrayLike, scores: ArrayLike, accept: Accept) -> Floats:
+    """Of thresholds that accept the same of the scores the safest: what lies beyond the last score seen is not free.
+
+    Such thresholds pass or fail together, so leaving some out does not change how far a walk comes.
+    """
+    keys = np.sort(_keys(np.asarray(scores, dtype=np.float64), accept))
+    ordered = np.sort(_keys(np.asarray(thresholds, dtype=np.float64), accept))[::-1]
+    accepted = len(keys) - np.searchsorted(keys, ordered, side="left")
+    return _keys(ordered[np.diff(accepted, prepend=-1) > 0], accept)
+
+
 def data_hash(sample: Sample) -> str:
     """The sha256, in hex, of the rows in their order: what a certificate was computed from."""
     arrays = [sample.scores, sample.losses, *([] if sample.weights is None else [sample.weights])]
@@ -126,7 +146,6 @@ def certify(
     cautious = walk.passed(method, target.alpha / 2) - 1
     share, realised = walk.share(last), walk.mean(last)
     upper = bounds.upper_bound(method, walk.losses_at(last), target.delta, low=walk.low, weights=walk.v)
-    reference = sample.scores if unlabelled is None else np.asarray(unlabelled, dtype=np.float64)
     return seal(
         Certificate(
             kind=subject.kind,
@@ -146,9 +165,13 @@ def certify(
             date=subject.date,
             data_hash=subject.data_hash,
             versions=subject.versions,
-            reference=histogram(reference.tolist()),
+            reference=_reference(sample) if unlabelled is None else histogram(np.asarray(unlabelled, float).tolist()),
         )
     )
+
+
+def _reference(sample: Sample) -> Histogram:
+    return histogram(sample.scores.tolist(), weights=None if sample.weights is None else sample.weights.tolist())
 
 
 def thinned(sample: Sample, seed: int) -> Sample:

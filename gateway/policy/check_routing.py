@@ -34,6 +34,8 @@ def places(route: RouteSpec) -> Iterator[tuple[Path, str]]:
     if route.classify is not None:
         yield ("classify", "weak"), route.classify.weak
         yield ("classify", "strong"), route.classify.strong
+        if route.classify.judge is not None:
+            yield ("classify", "judge", "target"), route.classify.judge.target
     for index, name in enumerate(route.fallbacks):
         yield ("fallbacks", index), name
 
@@ -69,11 +71,19 @@ def _classify(entry: Entry[RouteSpec], document: Document) -> Iterator[Problem]:
             yield entry.problem(("classify",), f"both {other} and classify", "keep one of them")
     for key in ("weak", "strong"):
         yield from known(entry, ("classify", key), getattr(spec, key), document)
+    if spec.judge is not None:
+        yield from known(entry, ("classify", "judge", "target"), spec.judge.target, document)
+    elif spec.tier == "judge":
+        yield entry.problem(("classify", "tier"), "nobody is named to judge", "add `judge: {target: NAME}`")
+    elif spec.compare:
+        message = "two answers that differ tell nothing until somebody rates them"
+        yield entry.problem(("classify", "compare"), message, "add `judge: {target: NAME}`")
     if spec.weak == spec.strong:
         yield entry.problem(("classify", "weak"), "weak and strong are the same target", "name two, or write `target:`")
-    if spec.max_quality_loss is not None and spec.strong_share is not None:
-        message = "both max_quality_loss and strong_share: one threshold cannot keep two promises"
-        yield entry.problem(("classify", "strong_share"), message, "keep one of them")
+    asked = [key for key in ("max_quality_loss", "strong_share", "target_cost") if getattr(spec, key) is not None]
+    if len(asked) > 1:
+        message = f"both {asked[0]} and {asked[1]}: one threshold cannot keep two promises"
+        yield entry.problem(("classify", asked[1]), message, "keep one of them")
     for at, name in places(entry.spec):
         target = document.targets.get(name)
         if target is not None and target.spec.model is None and target.spec.provider != "sandbox":

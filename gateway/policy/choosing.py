@@ -17,22 +17,34 @@ _PICKS: Final[dict[str, Pick]] = {"cheap": "cheap", "best": "best"}
 class Classify(msgspec.Struct, frozen=True):
     """One route's choice. `weak` and `strong` are whole plans; the weak one goes on to the strong target.
 
-    `max_quality_loss` needs a certificate with `confidence`; `strong_share` a calibration; with neither all are strong.
+    `max_quality_loss` needs a certificate with `confidence`, `strong_share` and `target_cost` a calibration;
+    without any all are strong.
     """
 
     route: str
     weak: Plan
     strong: Plan
-    tier: Literal["light", "embed"] = "light"
+    tier: Literal["light", "embed", "neighbours", "judge"] = "light"
     max_quality_loss: float | None = None
     confidence: float = 0.95
     strong_share: float | None = None
+    target_cost: int | None = None
+    """Micro-USD for 1,000 requests."""
     strong_cap_per_key: float | None = None
+    judge: Plan | None = None
+    """The one target that rates; a request's difficulty within `judge_timeout_s`."""
+    judge_timeout_s: float = 0.0
+    compare: float = 0.0
+    """The share of requests that both targets answer. `compare_budget` is micro-USD and the period that it is for."""
+    compare_budget: tuple[int, str] = (1_000_000, "day")
 
     @property
     def versions(self) -> dict[str, str]:
         """The models that a certificate of this route speaks of."""
-        return {"weak": _version(self.weak.targets[0]), "strong": _version(self.strong.targets[0])}
+        found = {"weak": _version(self.weak.targets[0]), "strong": _version(self.strong.targets[0])}
+        if self.tier == "judge" and self.judge is not None:
+            found["judge"] = _version(self.judge.targets[0])
+        return found
 
 
 def pick_of(model: str | None) -> Pick | None:

@@ -1,7 +1,7 @@
 """What `farthing policy lint` and `farthing policy schema` print; the command line itself is elsewhere."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,6 +14,7 @@ from gateway.policy.lint_routing import Cost, WeakShare, inline_cost
 from gateway.policy.load import read_document
 from gateway.policy.problems import Path as Key
 from gateway.policy.problems import PolicyProblems, Problem, in_order
+from gateway.policy.rollout_file import read_rollout
 from gateway.policy.schema import schema_text
 from gateway.policy.secrets import Secrets
 
@@ -71,7 +72,21 @@ def _findings(path: Path, env: Mapping[str, str], has_price: HasPrice, cost: Cos
             return placeholder("not-set-here", reference)
 
     compile_policy(document, resolve)
-    return in_order([*lint(document, has_price, cost=cost, weak_share=_weak_share(path)), *_unset(document, missing)])
+    doubtful = lint(document, has_price, cost=cost, weak_share=_weak_share(path))
+    return in_order([*doubtful, *_unset(document, missing), *_on_trial(path)])
+
+
+def _on_trial(path: Path) -> Sequence[Problem]:
+    """What is wrong with rollout.yaml and with its candidate."""
+    if not path.is_dir():
+        return ()
+    try:
+        declared = read_rollout(path)
+        if declared is not None and declared.mode is not None:
+            compile_policy(read_document(declared.candidate), lambda reference: placeholder("not-set-here", reference))
+    except PolicyProblems as exc:
+        return exc.problems
+    return ()
 
 
 def _weak_share(policies: Path) -> WeakShare:

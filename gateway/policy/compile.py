@@ -5,7 +5,7 @@ Secrets come from the `resolve_secret` argument; a reference it cannot resolve i
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -20,6 +20,7 @@ from gateway.policy.choosing import Classify, confined
 from gateway.policy.compile_match import rule, sensitive_rules
 from gateway.policy.compile_money import limit_table, money_rules
 from gateway.policy.document import Document, Entry
+from gateway.policy.limits import Stricter
 from gateway.policy.models import (
     ClassifySpec,
     DeadlinesSpec,
@@ -43,33 +44,55 @@ ResolveSecret = Callable[[str], str]
 """`env:NAME` or `file:PATH` to the secret itself; raises `PolicyError`."""
 
 
-def compile_policy(document: Document, resolve_secret: ResolveSecret) -> Policy:
-    """The policy of a document that `check` found no error in; raises `PolicyProblems` with every bad secret."""
+def compile_policy(document: Document, resolve_secret: ResolveSecret, *, beside: Policy | None = None) -> Policy:
+    """The policy of a document that `check` found no error in; raises `PolicyProblems` with every bad secret.
+
+    One that serves some requests `beside` another lets nobody in and lets nobody spend that the other would not: the
+    other's keys and money rules hold, and of its limits and the other's the lower. Its targets and pools are told apart
+    from those of the same name and other content, so that neither's failures or prices are taken for the other's.
+    """
     problems: list[Problem] = []
     vault = _Vault(resolve_secret, problems)
     keys = _keys(document, vault)
+    version = _hash(document)
     pools = {name: _pool(entry) for name, entry in document.pools.items()}
+    if beside is not None:
+        pools = {name: _pool_beside(pool, beside, version) for name, pool in pools.items()}
     headers = {name: _headers(entry, vault) for name, entry in document.targets.items()}
     webhook = _webhook(document, vault)
     if problems:
         raise PolicyProblems(problems)
     targets = {name: _target(entry, document, pools, headers[name]) for name, entry in document.targets.items()}
+    if beside is not None:
+        targets = {name: _target_beside(target, beside, version) for name, target in targets.items()}
     routes = [_route(entry.spec, targets, document.money.timezone) for entry in document.routes]
     direct = _direct_routes(targets) if document.default.direct_targets else {}
     caching = _caching(document, [*routes, *direct.values()])
+    limits = limit_table(document, caching, [route.classify for route in routes if route.classify is not None])
     return Policy(
-        _hash(document),
+        version,
         targets,
         pools,
-        keys,
+        keys if beside is None else beside.keys,
         routes,
         direct,
-        limits=limit_table(document, caching),
+        limits=limits if beside is None else Stricter(limits, beside.limit_table),
         baseline=targets[document.baseline.name] if document.baseline else None,
-        money=money_rules(document, webhook),
+        money=money_rules(document, webhook) if beside is None else beside.money,
         caching=caching,
         sensitive=sensitive_rules(document.sensitive),
+        text=document.text,
     )
+
+
+def _pool_beside(pool: Pool, beside: Policy, version: str) -> Pool:
+    there = beside.pools.get(pool.name)
+    return pool if there is None or there == pool else msgspec.structs.replace(pool, name=f"{pool.name}@{version}")
+
+
+def _target_beside(target: Target, beside: Policy, version: str) -> Target:
+    there = beside.targets.get(target.name)
+    return target if there is None or there == target else msgspec.structs.replace(target, apart=version)
 
 
 class _Vault:
@@ -220,7 +243,7 @@ def _route(spec: RouteSpec, targets: dict[str, Target], timezone: str) -> Route:
         return kept
 
     if spec.classify is not None:
-        choice = _classify(spec.name, spec.classify, plan)
+        choice = _classify(spec.name, spec.classify, plan, targets)
         return Route(spec.name, matched, [Arm(1.0, choice.strong, choice.strong)], classify=choice)
     shares = [(arm.target, arm.weight) for arm in spec.split or ()] or [(spec.target or "", 1.0)]
     split = "split " + "/".join(f"{weight:g}" for _, weight in shares)
@@ -231,7 +254,10 @@ def _route(spec: RouteSpec, targets: dict[str, Target], timezone: str) -> Route:
     return Route(spec.name, matched, arms, sticky=any(arm.sticky for arm in spec.split or ()))
 
 
-def _classify(route: str, spec: ClassifySpec, plan: Callable[[list[str]], Plan]) -> Classify:
+def _classify(
+    route: str, spec: ClassifySpec, plan: Callable[[list[str]], Plan], targets: Mapping[str, Target]
+) -> Classify:
+    judge = spec.judge
     return Classify(
         route=route,
         weak=plan([spec.weak, spec.strong]),
@@ -240,7 +266,12 @@ def _classify(route: str, spec: ClassifySpec, plan: Callable[[list[str]], Plan])
         max_quality_loss=spec.max_quality_loss,
         confidence=spec.confidence,
         strong_share=spec.strong_share,
+        target_cost=spec.target_cost,
         strong_cap_per_key=spec.strong_cap_per_key,
+        judge=Plan(route, (targets[judge.target],), (f"route={route}",)) if judge is not None else None,
+        judge_timeout_s=judge.timeout if judge is not None else 0.0,
+        compare=spec.compare,
+        compare_budget=spec.compare_budget,
     )
 
 

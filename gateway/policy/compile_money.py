@@ -3,11 +3,12 @@
 Ids outlive reloads, as counters do: `tenant:shop/month`, `key:ci/requests`, `key:ci`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import get_args
 
 from gateway.core.limits import Budget, Concurrency, Period, Rate
 from gateway.policy.caching import CacheRule
+from gateway.policy.choosing import Classify
 from gateway.policy.document import Document
 from gateway.policy.limits import LimitTable, MoneyRules, Scoped
 from gateway.policy.models import BudgetSpec, LimitSpec
@@ -15,13 +16,14 @@ from gateway.policy.models import BudgetSpec, LimitSpec
 PERIODS: tuple[Period, ...] = get_args(Period)
 
 
-def limit_table(document: Document, caching: Mapping[str, CacheRule]) -> LimitTable:
-    """Every budget and limit of a document without errors, and what asking cached answers anew may cost."""
+def limit_table(document: Document, caching: Mapping[str, CacheRule], choosing: Iterable[Classify]) -> LimitTable:
+    """Every budget and limit of a document without errors, and what the gateway's own requests may cost."""
     zone = document.money.timezone
     budgets = [_budget(entry.spec, zone) for entry in document.budgets]
     limits = [scoped for entry in document.limits for scoped in _limits(entry.spec)]
     shadows = [_shadow(rule, zone) for rule in caching.values() if rule.semantic is not None]
-    return LimitTable([*budgets, *limits], shadows)
+    compared = [_own(compare_tenant(rule.route), rule.compare_budget, zone) for rule in choosing if rule.compare]
+    return LimitTable([*budgets, *limits], [*shadows, *compared])
 
 
 def shadow_tenant(route: str) -> str:
@@ -31,8 +33,17 @@ def shadow_tenant(route: str) -> str:
 
 def _shadow(rule: CacheRule, zone: str) -> Scoped:
     assert rule.semantic is not None, "asked for by the caller"
-    micro_usd, written = rule.semantic.shadow_budget
-    scope = f"tenant:{shadow_tenant(rule.route)}"
+    return _own(shadow_tenant(rule.route), rule.semantic.shadow_budget, zone)
+
+
+def compare_tenant(route: str) -> str:
+    """Who asks a route's other target, and the judge of both answers; no caller can be it either."""
+    return f"compare:{route}"
+
+
+def _own(tenant: str, budget: tuple[int, str], zone: str) -> Scoped:
+    micro_usd, written = budget
+    scope = f"tenant:{tenant}"
     period = next(each for each in PERIODS if each == written)
     return Scoped(scope, period, Budget(f"{scope}/{period}", scope, period, micro_usd, timezone=zone))
 

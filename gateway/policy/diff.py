@@ -19,9 +19,9 @@ Prices = Mapping[str, Mapping[str, str]]
 SECTIONS = ("routes", "targets", "pools", "keys", "sensitive", "budgets", "limits", "baseline", "money", "defaults",
             "prices")  # fmt: skip
 _SECRET = frozenset(["secret", "api_key", "alert_webhook"])
-_DURATIONS = frozenset(["connect", "first_token", "idle", "total", "interval", "ttl", "exact"])
+_DURATIONS = frozenset(["connect", "first_token", "idle", "total", "interval", "ttl", "exact", "timeout"])
 _SHARES = frozenset(["max_error", "confidence", "shadow", "max_quality_loss", "strong_share", "strong_cap_per_key",
-                     "error_rate", "soft"])  # fmt: skip
+                     "compare", "error_rate", "soft"])  # fmt: skip
 _NAMED = _SECRET | {"scope"}
 _UNSET = "not set"
 _ANY = "any"
@@ -310,6 +310,8 @@ def _scalar(path: tuple[str, ...], value: Any) -> str:
         return f"{Decimal(repr(value)) * 100:f}".rstrip("0").rstrip(".") + "%"
     if name == "unknown_price" and isinstance(value, int):
         return amount(value)
+    if name == "target_cost":
+        return f"{amount(value)}/1k"
     if path in (("requests",), ("tokens",)):
         return f"{value}/min"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,9 @@
 """Parsed files merged into one checked `Document`: each entry typed, named once, and aware of its line. Pure."""
 
+import json
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -62,6 +64,12 @@ class Document:
     money_rules: Entry[MoneySpec] | None = None
     sensitive_rules: Entry[SensitiveSpec] | None = None
     declared: dict[str, dict[str, str]] = field(default_factory=dict)
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def text(self) -> bytes:
+        """What it was read from, without comments: JSON of data by file name."""
+        return json.dumps({PurePath(source.file).name: source.doc for source in self.sources}).encode()
 
     @property
     def default(self) -> DefaultsSpec:
@@ -81,7 +89,7 @@ class Document:
 
 def merge(sources: Sequence[Source]) -> tuple[Document, list[Problem]]:
     """One document of all files, in their order, with every problem of shape and every repeated name."""
-    document = Document(declared={"targets": {}, "pools": {}, "keys": {}, "routes": {}})
+    document = Document(declared={"targets": {}, "pools": {}, "keys": {}, "routes": {}}, sources=tuple(sources))
     problems: list[Problem] = []
     for source in sources:
         problems += _read_file(source, document)

@@ -4,8 +4,8 @@ Made by `compile_money`, read on every request. A limit by name (`tenant:shop`) 
 of its kind has (`tenant`): per period for budgets, per kind for rates and concurrency.
 """
 
-from collections.abc import Iterable
-from typing import Final, Literal
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ UnknownPrice = Literal["refuse", "allow"] | int
 """What a request of unknown price is: refused, allowed unbudgeted, or reserved at so many micro-USD."""
 
 Limit = Budget | Rate | Concurrency
+L = TypeVar("L", Budget, Rate, Concurrency)
 _Slots = dict[str, Limit]
 _Key = tuple[str, str, frozenset[str], str]
 
@@ -93,6 +94,50 @@ class LimitTable:
         if not each:
             return own.values()
         return {**{slot: of_member(limit, kind, name) for slot, limit in each.items()}, **own}.values()
+
+
+class _Table(Protocol):
+    def applies(self, identity: Identity, route: str) -> Applies: ...
+
+
+class Stricter:
+    """What limits a caller under two policies at once: everything of both, of one limit the lower."""
+
+    __slots__ = ("_memo", "_one", "_other")
+
+    def __init__(self, one: _Table, other: _Table) -> None:
+        self._one = one
+        self._other = other
+        self._memo: dict[_Key, Applies] = {}
+
+    def __bool__(self) -> bool:
+        """Whether one of them declares a limit."""
+        return bool(self._one) or bool(self._other)
+
+    def applies(self, identity: Identity, route: str) -> Applies:
+        """As `LimitTable.applies`."""
+        key = (identity.tenant, identity.key, identity.tags, route)
+        found = self._memo.get(key)
+        if found is None:
+            if len(self._memo) >= MEMO_ENTRIES:
+                self._memo.clear()
+            both = (self._one.applies(identity, route), self._other.applies(identity, route))
+            found = self._memo[key] = Applies(
+                tuple(_lower([each for part in both for each in part.budgets], lambda budget: budget.limit_micro_usd)),
+                tuple(_lower([each for part in both for each in part.rates], lambda rate: rate.per_minute)),
+                tuple(_lower([each for part in both for each in part.concurrency], lambda slot: slot.most)),
+            )
+        return found
+
+
+def _lower(limits: Iterable[L], size: Callable[[L], int]) -> Iterable[L]:
+    """Of limits with one id the lowest."""
+    found: dict[str, L] = {}
+    for each in limits:
+        there = found.get(each.id)
+        if there is None or size(each) < size(there):
+            found[each.id] = each
+    return found.values()
 
 
 _NOTHING: Final = Applies()

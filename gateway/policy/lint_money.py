@@ -59,5 +59,7 @@ def refused_unpriced(document: Document) -> dict[str, str]:
 def target_names(route: RouteSpec) -> list[str]:
     """The targets of a route, first to last."""
     arms = [arm.target for arm in route.split or ()]
-    chosen = [route.classify.weak, route.classify.strong] if route.classify else []
-    return [*([route.target] if route.target else []), *arms, *chosen, *route.fallbacks]
+    choice = route.classify
+    chosen = [choice.weak, choice.strong] if choice else []
+    judge = [choice.judge.target] if choice and choice.judge else []
+    return [*([route.target] if route.target else []), *arms, *chosen, *route.fallbacks, *judge]

@@ -82,7 +82,7 @@ def _caught_before(name: str, document: Document) -> bool:
 def _classify(route: Entry[RouteSpec]) -> Iterator[Problem]:
     spec = route.spec.classify
     assert spec is not None, "asked for by the caller"
-    if spec.max_quality_loss is None and spec.strong_share is None:
+    if spec.max_quality_loss is None and spec.strong_share is None and spec.target_cost is None:
         fix = "add `max_quality_loss: 3%` (needs labels) or `strong_share: 30%` (needs traffic), and calibrate"
         message = "nothing says when the weak target is good enough: everything goes to the strong one"
         yield route.problem(("classify",), message, fix, "warning")
@@ -90,6 +90,12 @@ def _classify(route: Entry[RouteSpec]) -> Iterator[Problem]:
         message = "requests over the cap go to the weak target, and no certificate speaks of them"
         fix = "keep it where a bound on cost counts for more than the bound on loss"
         yield route.problem(("classify", "strong_cap_per_key"), message, fix, "info")
+    if spec.judge is not None and spec.tier != "judge" and not spec.compare:
+        fix = "add `compare: 2%` or `tier: judge`, or remove it"
+        yield route.problem(("classify", "judge"), "nothing asks the judge", fix, "info")
+    if spec.judge is not None and spec.compare and spec.judge.target in (spec.weak, spec.strong):
+        message = f"the target {spec.judge.target!r} rates its own answers, and models favour theirs"
+        yield route.problem(("classify", "judge", "target"), message, "name a third target", "info")
     if spec.weak in route.spec.fallbacks:
         at = ("fallbacks", route.spec.fallbacks.index(spec.weak))
         message = f"the weak target {spec.weak!r} answers when the strong one fails, also what needs the strong one"

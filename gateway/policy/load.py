@@ -3,6 +3,7 @@
 The only module of the room, beside `secrets` and `watch`, that reads files. Every failure is a `PolicyError`.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from gateway.policy.table import Policy
 
 PRICES = "prices.yaml"
 """The price book lies in the same directory and is not a policy."""
+ROLLOUT = "rollout.yaml"
+"""Neither is what puts another policy on trial beside this one; see `rollout_file`."""
 
 
 def policy_files(path: Path) -> list[Path]:
-    """`path` itself if it is a file, else its *.yaml files by name, not those below it; without the price book.
+    """`path` itself if it is a file, else its *.yaml files by name, not those below it, of policies only.
 
     Raises `PolicyError` when there is nothing at `path` or the directory holds no policy.
     """
@@ -33,7 +36,10 @@ def policy_files(path: Path) -> list[Path]:
         found = sorted(
             each
             for each in path.iterdir()
-            if each.suffix == ".yaml" and each.name != PRICES and not each.name.startswith(".") and each.is_file()
+            if each.suffix == ".yaml"
+            and each.name not in (PRICES, ROLLOUT)
+            and not each.name.startswith(".")
+            and each.is_file()
         )
     except (OSError, ValueError) as exc:
         raise PolicyError(f"{path}: cannot be read ({exc}); fix: check its permissions") from exc
@@ -79,6 +85,18 @@ def document_from_text(raw: bytes, *, name: str = "policy.yaml") -> Document:
     """The document of one file's bytes; raises `PolicyProblems`."""
     parsed, found = source.parse(raw, name)
     return _checked([parsed] if parsed is not None else [], found)
+
+
+def document_from_texts(texts: Mapping[str, bytes]) -> Document:
+    """The document of several files' bytes by name; raises `PolicyProblems`."""
+    parsed = [source.parse(raw, name) for name, raw in sorted(texts.items())]
+    sources = [each for each, _ in parsed if each is not None]
+    return _checked(sources, [problem for _, found in parsed for problem in found])
+
+
+def document_from_stored(text: bytes) -> Document:
+    """The document of a `Document.text`, of the same hash; raises `PolicyProblems` if this version refuses it."""
+    return _checked([Source(name, doc) for name, doc in json.loads(text).items()], [])
 
 
 def document_from_dict(doc: Mapping[str, Any], *, name: str = "(policy)") -> Document:

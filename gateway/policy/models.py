@@ -40,6 +40,7 @@ Fraction = Annotated[float, _read(units.fraction), _text_or_number(units.PERCENT
 Usd = Annotated[str, _read(units.usd_text), _text_or_number(units.MONEY, "$2.10")]
 PerMillion = Annotated[int, _read(units.pico_usd_per_token), _text_or_number(units.MONEY, "$0.15")]
 MicroUsdPerPeriod = Annotated[tuple[int, str], _read(units.budget), _text(units.BUDGET, "$500/month", "$20/day")]
+MicroUsdPerThousand = Annotated[int, _read(units.cost_per_thousand), _text(units.COST, "$0.80/1k")]
 PerMinute = Annotated[int, _read(units.rate), _text(units.RATE, "600/min", "10/s", "200k/min")]
 Count = Annotated[int, _read(units.count), _text_or_number(units.COUNT, "50", "16k")]
 SoftLimit = Annotated[float, _read(units.soft_limit), _text_or_number(units.PERCENTAGE, "80%", exclusiveMaximum=1)]
@@ -226,19 +227,30 @@ class MatchSpec(Spec):
     """The class that the header `x-farthing-latency` names; `interactive` where it names none."""
 
 
+class JudgeSpec(Spec):
+    """A model that rates: how difficult a request is (`tier: judge`), or how good two answers to it are (`compare`)."""
+
+    target: Name
+    """Who rates: a cheap target for `tier: judge`, a good one for `compare`. Needs a `model` of its own."""
+    timeout: Duration = 2.0
+    """How long a request waits for the rating of its difficulty; after it, it goes to the strong target. Default 2s."""
+
+
 class ClassifySpec(Spec):
     """Two targets: requests that the strong one would hardly answer better go to the weak one, which costs less.
 
-    Without a certificate for `max_quality_loss`, or a calibrated `strong_share`, all go to the strong one.
+    Without a certificate for `max_quality_loss`, or a calibrated `strong_share` or `target_cost`, all go to the strong
+    one.
     """
 
     weak: Name
     """The target that costs less."""
     strong: Name
     """The target that answers better: where requests go in doubt, and when the weak one fails."""
-    tier: Literal["light", "embed"] = "light"
-    """What looks at a request: its structure (`light`, below a millisecond), or its meaning too (`embed`: the
-    encoder's pass, which a semantic cache shares). Default light."""
+    tier: Literal["light", "embed", "neighbours", "judge"] = "light"
+    """What looks at a request: its structure (`light`, below a millisecond), its meaning too (`embed`: the encoder's
+    pass, which a semantic cache shares), the tenant's labelled requests that are most like it as well (`neighbours`),
+    or a model (`judge`: an upstream call). Default light."""
     max_quality_loss: Fraction | None = None
     """How much quality may be lost on average, over all requests of the route, against the strong target alone; in the
     units of the labels that it was certified on."""
@@ -246,9 +258,18 @@ class ClassifySpec(Spec):
     """How sure the certificate must be of it. Default 95%."""
     strong_share: Fraction | None = None
     """Instead of `max_quality_loss`: the share of requests that go to the strong target. It bounds cost, not loss."""
+    target_cost: MicroUsdPerThousand | None = None
+    """Instead of either: what 1,000 requests of the route may cost on average. It bounds cost, not loss."""
     strong_cap_per_key: Fraction | None = None
     """The largest share of one key's requests that the classifier may send to the strong target, over about a hundred
     of them: it blunts prompts that are made to look hard."""
+    judge: JudgeSpec | None = None
+    """The model that rates, for `tier: judge` and for `compare`."""
+    compare: Fraction = 0.0
+    """The share of requests whose other target is asked too, after the caller has the answer: the labels that
+    certificates and neighbours are made of. It costs money. Default 0, none."""
+    compare_budget: MicroUsdPerPeriod = (1_000_000, "day")
+    """What comparing may cost, ratings included. Default $1/day."""
 
 
 class ArmSpec(Spec):

@@ -47,7 +47,7 @@ def resolved(
     if plan.sensitive is None and (policy.sensitive is not None or SENSITIVE in call.index):
         why = (facts or Facts(call, identity, wall_s, policy.sensitive)).sensitive
         if why is not None:
-            plan = _kept_inside(found, plan, why)
+            plan = kept_inside(found, plan, why)
     return plan, found.classify
 
 
@@ -70,7 +70,7 @@ def _looked(route: Route, call: Call, facts: Facts) -> Iterator[tuple[str, bool]
         yield from rule.conditions.each(facts)
 
 
-def _kept_inside(route: Route, plan: Plan, why: str) -> Plan:
+def kept_inside(route: Route, plan: Plan, why: str) -> Plan:
     """The plan without what is not self-hosted; where nothing is left, that of the first arm that has something."""
     for each in (plan, *route.plans):
         kept = confined(each, why)

@@ -19,7 +19,7 @@ from gateway.policy.choosing import Classify
 from gateway.policy.conditions import Conditions
 from gateway.policy.facts import Facts, SensitiveRules
 from gateway.policy.globs import matches
-from gateway.policy.limits import LimitTable, MoneyRules
+from gateway.policy.limits import LimitTable, MoneyRules, Stricter
 
 MEMO_ENTRIES: Final = 4096
 MEMO_MODEL_CHARS: Final = 256
@@ -147,10 +147,12 @@ class Policy:
     `hash` is the first 12 hex digits of the SHA-256 of its content (references to secrets, not their values).
     `keys` maps the SHA-256 hex digest of a caller's secret to who that is. `baseline` is what savings are counted
     against, `None` when they are not. `caching` has the rules of the routes that cache, by the route's name.
-    `sensitive` has the rules by which requests keep to self-hosted targets, `None` without any.
+    `sensitive` has the rules by which requests keep to self-hosted targets, `None` without any. `text` is what it was
+    compiled from, for `gateway.policy.load.document_from_stored`: references to secrets, not their values.
     """
 
     __slots__ = (
+        "__weakref__",
         "_direct",
         "_exact",
         "_limits",
@@ -166,6 +168,7 @@ class Policy:
         "routes",
         "sensitive",
         "targets",
+        "text",
     )
 
     def __init__(
@@ -177,13 +180,15 @@ class Policy:
         routes: Sequence[Route],
         direct: Mapping[str, Route],
         *,
-        limits: LimitTable,
+        limits: LimitTable | Stricter,
         baseline: Target | None,
         money: MoneyRules,
         caching: Mapping[str, CacheRule],
         sensitive: SensitiveRules | None = None,
+        text: bytes = b"",
     ) -> None:
         self.hash = hash_
+        self.text = text
         self.targets = dict(targets)
         self.pools = dict(pools)
         self.keys = dict(keys)
@@ -231,6 +236,11 @@ class Policy:
     def has_limits(self) -> bool:
         """Whether it declares budgets or limits."""
         return bool(self._limits)
+
+    @property
+    def limit_table(self) -> LimitTable | Stricter:
+        """All its budgets and limits."""
+        return self._limits
 
     def limits(self, identity: Identity, route_name: str) -> Applies:
         """Every budget, rate and slot that limits `identity` on the route of this name; empty when nothing does."""

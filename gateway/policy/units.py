@@ -16,6 +16,7 @@ MONEY = r"^\$?[0-9]+(\.[0-9]+)?$"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$"
 HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 BUDGET = r"^\$?[0-9]+(\.[0-9]+)?/(day|week|month|total)$"
+COST = r"^\$?[0-9]+(\.[0-9]+)?/1k$"
 RATE = r"^[0-9]+(\.[0-9]+)?[kM]?/(s|min|hour)$"
 COUNT = r"^[0-9]+(\.[0-9]+)?[kM]?$"
 SCOPE = r"^(all|tenant|key|(tenant|key|route|tag):[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127})$"
@@ -102,6 +103,13 @@ def budget(value: Any) -> tuple[int, str]:
         )
     amount, _, period = value.partition("/")
     return micro_usd(amount), period
+
+
+def cost_per_thousand(value: Any) -> int:
+    """`$0.80/1k` as micro-USD for 1,000 requests, above zero."""
+    if not isinstance(value, str) or len(value) > 40 or not re.fullmatch(COST, value):
+        raise BadValue(f"{_shown(value)} is not a cost of 1,000 requests", "write $0.80/1k")
+    return micro_usd(value.removesuffix("/1k"))
 
 
 def rate(value: Any) -> int:

@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from gateway.core.errors import PolicyError
+from gateway.policy.load import ROLLOUT
 from gateway.policy.table import Policy
 
 _log = logging.getLogger(__name__)
 
-_Stamp = dict[str, tuple[int, int, int]]
+Stamp = dict[str, tuple[int, int, int]]
 _Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -46,7 +47,7 @@ class PolicyHolder:
         self._also = also
         before = _policy_stamp(path)
         self.current: Policy = load()
-        self._stamp = {**_file_stamps(also()), **before}
+        self._stamp = {**file_stamps(also()), **before}
         self.loaded_at = wall()
         self.last_error: str | None = None
         self.reloads_ok = 0
@@ -78,8 +79,8 @@ class PolicyHolder:
             return None  # a `reload` overtook: what it read is newer
         return self._settle(outcome, stamp)
 
-    def _look(self) -> _Stamp:
-        return {**_file_stamps(self._also()), **_policy_stamp(self._path)}
+    def _look(self) -> Stamp:
+        return {**file_stamps(self._also()), **_policy_stamp(self._path)}
 
     def _attempt(self) -> Policy | PolicyError:
         try:
@@ -87,8 +88,8 @@ class PolicyHolder:
         except PolicyError as exc:
             return exc
 
-    def _settle(self, outcome: Policy | PolicyError, before: _Stamp) -> bool:
-        self._stamp = {**_file_stamps(self._also()), **before}
+    def _settle(self, outcome: Policy | PolicyError, before: Stamp) -> bool:
+        self._stamp = {**file_stamps(self._also()), **before}
         if isinstance(outcome, PolicyError):
             self._failed(outcome.message)
             return False
@@ -96,7 +97,7 @@ class PolicyHolder:
         self.loaded_at = self._wall()
         self.last_error = None
         self.reloads_ok += 1
-        _log.info("policy %s is in force", outcome.hash)
+        _log.info("policy %s is in the files", outcome.hash)
         if self._on_change is not None:
             self._on_change(outcome)
         return True
@@ -107,14 +108,15 @@ class PolicyHolder:
         _log.error("the policy was not reloaded, %s stays in force:\n%s", self.current.hash, message)
 
 
-def _policy_stamp(path: Path) -> _Stamp:
+def _policy_stamp(path: Path) -> Stamp:
     try:
-        return _file_stamps(path.glob("*.yaml") if path.is_dir() else [path])
+        files = [each for each in path.glob("*.yaml") if each.name != ROLLOUT] if path.is_dir() else [path]
     except OSError:
         return {}
+    return file_stamps(files)
 
 
-def _file_stamps(files: Iterable[Path]) -> _Stamp:
+def file_stamps(files: Iterable[Path]) -> Stamp:
     """What changes when a file does: mtime, size and inode of the file behind all symbolic links."""
     found = {}
     for file in list(files):

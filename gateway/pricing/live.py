@@ -65,7 +65,7 @@ class HostedPrices:
         self._wall = wall
         self._floor = floor
         self._live: dict[str, _Live] = {}
-        self._by_url: dict[str, _Live] = {}
+        self._by_url: dict[str, list[_Live]] = {}
         self._take(pools, wall() if since is None else since)
 
     def sync(self, pools: Iterable[Pool]) -> None:
@@ -80,20 +80,23 @@ class HostedPrices:
                 live.meter.change(pool, since)
                 live.bucket = live.price = None
             self._live[pool.name] = live
-        self._by_url = {url: live for live in self._live.values() for url in live.meter.pool.replicas}
+        self._by_url = {}
+        for live in self._live.values():
+            for url in live.meter.pool.replicas:
+                self._by_url.setdefault(url, []).append(live)
 
     def observe(self, record: RequestRecord) -> None:
         """Counts a finished request's attempts on replicas of the pools; call it once per record."""
         for attempt in record.attempts:
-            live = self._by_url.get(attempt.replica) if attempt.replica is not None else None
             usage = attempt.usage
-            if live is None or usage is None:
+            if attempt.replica is None or usage is None:
                 continue
             at = record.started_s + attempt.offset_s + attempt.duration_s
             written = usage.uncached_input + usage.cache_write_5m + usage.cache_write_1h
-            live.meter.add(at, written, usage.output, attempt.cost_micro_usd or 0)
-            if record.stream:
-                live.meter.measure(attempt)
+            for live in self._by_url.get(attempt.replica, ()):
+                live.meter.add(at, written, usage.output, attempt.cost_micro_usd or 0)
+                if record.stream:
+                    live.meter.measure(attempt)
 
     def price(self, pool: Pool) -> ModelPrice | None:
         """What is charged now; `None` while rates or `gpu_hour_usd` are unknown."""

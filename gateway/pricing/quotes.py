@@ -15,6 +15,7 @@ MAX_QUOTES = 4096
 _DAY_S = 86_400
 
 PoolPrice = Callable[[Pool], ModelPrice | None]
+_Known = dict[tuple[int, str], tuple[Target, ModelPrice | None]]
 
 
 class Quotes:
@@ -37,8 +38,8 @@ class Quotes:
         self._ceiling = ceiling
         self._day = -1
         self._on = date.min
-        self._known: dict[tuple[str, str], ModelPrice | None] = {}
-        self._most: dict[tuple[str, str], ModelPrice | None] = {}
+        self._known: _Known = {}
+        self._most: _Known = {}
 
     def forget(self) -> None:
         """After a change of policy: targets may have other prices."""
@@ -62,9 +63,7 @@ class Quotes:
             return self._ceiling(target.pool)
         return self._remembered(self._most, target, model, self._ceiling)
 
-    def _remembered(
-        self, known: dict[tuple[str, str], ModelPrice | None], target: Target, model: str, hosted: PoolPrice
-    ) -> ModelPrice | None:
+    def _remembered(self, known: _Known, target: Target, model: str, hosted: PoolPrice) -> ModelPrice | None:
         day = int(self._wall() // _DAY_S)
         if day != self._day:
             self.forget()
@@ -72,10 +71,11 @@ class Quotes:
             self._on = datetime.fromtimestamp(day * _DAY_S, UTC).date()
         elif len(known) >= MAX_QUOTES:
             known.clear()
-        key = (target.name, model)
-        if key not in known:
-            known[key] = price_of(target, model, self._book, self._on, hosted)
-        return known[key]
+        key = (id(target), model)  # not the name: two policies may each have a target of that name
+        found = known.get(key)
+        if found is None or found[0] is not target:
+            found = known[key] = (target, price_of(target, model, self._book, self._on, hosted))
+        return found[1]
 
 
 def _is_live(target: Target) -> bool:

@@ -20,23 +20,25 @@ def savings(
     hit: bool = False,
     compression: int = 0,
     waste_escalation: int = 0,
-    own: int = 0,
 ) -> Savings | None:
     """The savings of a finished request; `None` without a baseline's price, or when an attempt's cost is unknown.
 
     `original` is what the caller's own prompt and the answer that was served use; `None` when the caller got an error
     instead: then all that was billed is waste. The last attempt is the one that served it, unless it was a cache `hit`.
-    `waste_escalation` (drafts thrown away) is part of the attempts' cost; `own` is not: the gateway's own calls.
+    `waste_escalation` (drafts thrown away) is part of the attempts' cost, and so are the gateway's `own` calls.
     """
     if baseline is None:
         return None
-    final = spent = 0
+    final = spent = own = 0
     for attempt in attempts:
         cost = attempt.cost_micro_usd
         if cost is None:
             if attempt.usage is not None or attempt.error is None:
                 return None
             cost = 0
+        if attempt.own:
+            own += cost
+            continue
         spent += cost
         final = cost
     counterfactual = baseline.cost_total(original) if original is not None else 0

@@ -1,43 +1,70 @@
 """`farthing calibrate routing`: finds the threshold of a route that chooses, prints it, writes it beside the policy."""
 
 import argparse
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.commands import Finding, Rules, calibration_arguments, conclude, not_certified, share
 from gateway.core.errors import BadRequest
+from gateway.core.exchange import Target
+from gateway.database import Database, DatabaseError
 from gateway.guarantee.certificate import Certificate, dump, path_of
 from gateway.policy.choosing import Classify
-from gateway.policy.units import BadValue, fraction
-from gateway.routing.shares import ShareCalibration, calibrate_share, dump_share, share_path
+from gateway.policy.diff import amount
+from gateway.policy.units import BadValue, cost_per_thousand
+from gateway.pricing.book import ModelPrice
+from gateway.routing.shares import LEAST_SCORES, Cost, ShareCalibration, calibrate_share, dump_share, share_path
 
 if TYPE_CHECKING:
-    from gateway.encoder.port import Reading
     from gateway.guarantee.certify import Uncertified
-    from gateway.routing.metric import Floats
+    from gateway.routing.evidence import Evidence
 
-
-class Rules(msgspec.Struct, frozen=True):
-    """What the routes choose by, by name, and the folder of their policy."""
-
-    folder: Path
-    rules: Mapping[str, Classify]
+_DAY_H = 24
+_ABOUT = """\
+Finds up to which score a route may use its weak target, and writes it beside the policy; a
+running gateway takes it within a second or two. What is asked for is one of:
+  --max-quality-loss 3%    certified: needs both targets' quality of each request, from 0 to 1
+  --target-strong 30%      a share of strong calls: scores are enough, nothing is certified
+  --target-cost '$0.80/1k' what 1,000 requests may cost: needs their cost at both targets;
+                           nothing is certified
+and without them what the policy asks for. It is made of the route's own traffic, as the
+gateway labelled and scored it (--from-labels, the default), or of a file (--data). Either
+must be a random sample of the route's requests.
+Exits 1 when nothing can be certified: everything then goes to the strong target."""
+_FIX = (
+    "fix: `compare: 2%` on the route and some traffic, FARTHING_DATABASE or FARTHING_DATA_DIR as the gateway has them, "
+    "a longer --since, or --data FILE"
+)
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """What the command needs of the gateway.
+    """What the command needs of the gateway; each is asked for only when it is needed.
 
-    `rules` are those of a policy directory, `None` for the one in force. `encoder` names the encoder.
+    `rules` are those of a policy directory, `None` for the one in force. `encoder` names the encoder. `database` opens
+    the gateway's. `price_of` reads a target's price by the prices of a policy's folder. `moment` reads a date or an age
+    such as `14d` into Unix seconds.
     """
 
-    rules: Callable[[Path | None], Rules]
+    rules: Callable[[Path | None], Rules[Classify]]
     encoder: Callable[[], str]
+    database: Callable[[], AbstractContextManager[Database]]
+    price_of: Callable[[Path], Callable[[Target], ModelPrice | None]]
+    moment: Callable[[str, float], int]
+
+
+class Aim(msgspec.Struct, frozen=True):
+    """What is asked for, exactly one of: a loss that is certified, a share of strong calls, micro-USD for 1,000."""
+
+    loss: float | None = None
+    share: float | None = None
+    cost: int | None = None
 
 
 def register(actions: "argparse._SubParsersAction[argparse.ArgumentParser]", setup: Setup) -> None:
@@ -45,40 +72,39 @@ def register(actions: "argparse._SubParsersAction[argparse.ArgumentParser]", set
     parser = actions.add_parser(
         "routing",
         help="certify a route's choice between its weak and its strong target",
-        description="Finds up to which score a route may use its weak target, and writes it beside the policy; a\n"
-        "running gateway takes it within a second or two.\n"
-        "Certified, for a loss of quality (--max-quality-loss, or what the policy says): the file needs columns\n"
-        "with both targets' quality of each prompt, from 0 to 1. Or for a share of strong calls\n"
-        "(--target-strong, or what the policy says): prompts are enough, and nothing is certified.\n"
-        "The prompts must be a random sample of the route's traffic.\n"
-        "Exits 1 when nothing can be certified: everything then goes to the strong target.",
+        description=_ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--route", required=True, metavar="NAME", help="of the policy, with `classify`")
-    parser.add_argument("--data", required=True, type=Path, metavar="FILE", help="CSV with a header, plain or .gz")
-    parser.add_argument("--prompt", default="prompt", metavar="COL", help="the request's text [%(default)s]")
-    parser.add_argument("--weak", default="weak", metavar="COL", help="quality of the weak answer [%(default)s]")
-    parser.add_argument("--strong", default="strong", metavar="COL", help="quality of the strong answer [%(default)s]")
+    calibration_arguments(parser, "`classify`")
+    add = parser.add_argument
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--from-labels", action="store_true", help="the gateway's own traffic [default]")
+    source.add_argument("--data", type=Path, metavar="FILE", help="CSV with a header, plain or .gz")
     aim = parser.add_mutually_exclusive_group()
-    aim.add_argument("--max-quality-loss", type=_share, metavar="E", help="0.03 or 3%%, on average [the policy's]")
-    aim.add_argument("--target-strong", type=_share, metavar="S", help="0.3 or 30%% of requests [the policy's]")
-    parser.add_argument("--confidence", type=_share, metavar="C", help="0.95 or 95%% [the policy's]")
-    parser.add_argument("--strict", action="store_true", help="a bound that holds at any n, not only at large ones")
-    parser.add_argument("--policies", type=Path, metavar="DIR", help="directory of policy files [that of `serve`]")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there [certificates/ beside the policy]")
-    parser.add_argument("--dry-run", action="store_true", help="write nothing")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    aim.add_argument("--max-quality-loss", type=share, metavar="E", help="0.03 or 3%%, on average [the policy's]")
+    aim.add_argument("--target-strong", type=share, metavar="S", help="0.3 or 30%% of requests [the policy's]")
+    aim.add_argument("--target-cost", type=_cost, metavar="COST", help="'$0.80/1k': for 1,000 requests [the policy's]")
+    add("--strict", action="store_true", help="a bound that holds at any n, not only at large ones")
+    file = parser.add_argument_group("columns of --data")
+    file.add_argument("--prompt", default="prompt", metavar="COL", help="the request's text [%(default)s]")
+    file.add_argument("--weak", default="weak", metavar="COL", help="quality of the weak answer [%(default)s]")
+    file.add_argument("--strong", default="strong", metavar="COL", help="quality of the strong answer [%(default)s]")
+    for name in ("weak_cost", "strong_cost"):
+        file.add_argument(_option(name), default=name, metavar="COL", help="dollars of each request [%(default)s]")
+    for name, what in (("input_tokens", "read"), ("weak_tokens", "written"), ("strong_tokens", "written")):
+        file.add_argument(_option(name), default=name, metavar="COL", help=f"or tokens {what} [%(default)s]")
     parser.set_defaults(func=lambda arguments: _run(arguments, setup))
 
 
-def _share(text: str) -> float:
+def _option(column: str) -> str:
+    return f"--{column.replace('_', '-')}"
+
+
+def _cost(text: str) -> int:
     try:
-        share = fraction(float(text) if text.replace(".", "", 1).isdigit() else text)
+        return cost_per_thousand(text)
     except BadValue as exc:
         raise argparse.ArgumentTypeError(f"{exc.message}; {exc.fix}") from exc
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"{text}: write a share between 0 and 1, such as 0.03 or 3%")
-    return share
 
 
 def _run(arguments: argparse.Namespace, setup: Setup) -> int:
@@ -87,89 +113,126 @@ def _run(arguments: argparse.Namespace, setup: Setup) -> int:
     if rule is None:
         names = ", ".join(sorted(known.rules)) or "none"
         raise BadRequest(f"the route {arguments.route!r} has no `classify` (those that have: {names})")
+    aim = _aim(arguments, rule)
+    evidence = _evidence(arguments, rule, aim, setup, known.folder)
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    share: float | None = arguments.target_strong
-    if share is None and arguments.max_quality_loss is None and rule.max_quality_loss is None:
-        share = rule.strong_share
-        if share is None:
-            raise BadRequest("the policy asks for nothing; fix: --max-quality-loss 3%, or --target-strong 30%")
-    made = _certify(arguments, rule, setup, date) if share is None else _to_share(arguments, rule, share, setup, date)
-    if isinstance(made, ShareCalibration):
-        path, data = known.folder / share_path(rule.route), dump_share(made)
-        said = list(_share_text(made))
-    elif isinstance(made, Certificate):
-        path, data = known.folder / path_of("routing", rule.route), dump(made)
-        said = list(_certificate_text(made))
-    else:
-        path, data = known.folder / path_of("routing", rule.route), b""
-        said = list(_refusal_text(made))
-    path = arguments.out or path
-    written = bool(data) and not arguments.dry_run
-    if written:
-        _write(path, data)
-    if data:
-        said.append(f"{'written' if written else 'not written':<16} {path}")
-    sys.stdout.write("\n".join([f"route            {rule.route}, tier {rule.tier}", *said]) + "\n")
-    if arguments.json:
-        sys.stdout.write(msgspec.json.encode(msgspec.to_builtins(made) | {"written": written}).decode() + "\n")
-    return 0 if data else 1
+    lines = [f"route            {rule.route}, tier {rule.tier}", f"from             {evidence.told}"]
+    warnings = [*_sample_warnings(evidence), *_policy_warnings(rule, aim, arguments)]
+    if aim.loss is not None:
+        made = _certified(arguments, rule, aim.loss, evidence, date)
+        path: Path = arguments.out or known.folder / path_of("routing", rule.route)
+        if not isinstance(made, Certificate):
+            lines += _refusal(made, path)
+            return conclude(arguments, Finding(path, b"", lines, msgspec.to_builtins(made), warnings))
+        cost = _cost_at(evidence, made.threshold)
+        fields = msgspec.to_builtins(made) | {"cost": msgspec.to_builtins(cost)}
+        return conclude(
+            arguments, Finding(path, dump(made), [*lines, *_certificate(made), *_money(cost)], fields, warnings)
+        )
+    shared = _uncertified(rule, aim, evidence, date)
+    cost = shared.cost or _cost_at(evidence, shared.threshold)
+    fields = msgspec.to_builtins(shared) | {"cost": msgspec.to_builtins(cost)}
+    path = arguments.out or known.folder / share_path(rule.route)
+    return conclude(
+        arguments, Finding(path, dump_share(shared), [*lines, *_share(shared), *_money(cost)], fields, warnings)
+    )
 
 
-def _certify(arguments: argparse.Namespace, rule: Classify, setup: Setup, date: str) -> "Certificate | Uncertified":
+def _aim(arguments: argparse.Namespace, rule: Classify) -> Aim:
+    """What the arguments ask for, else what the policy does."""
+    given = Aim(arguments.max_quality_loss, arguments.target_strong, arguments.target_cost)
+    aim = given if given != Aim() else Aim(rule.max_quality_loss, rule.strong_share, rule.target_cost)
+    if aim == Aim():
+        raise BadRequest(
+            "the policy asks for nothing; fix: --max-quality-loss 3%, --target-strong 30% or --target-cost '$0.80/1k'"
+        )
+    return aim
+
+
+def _evidence(arguments: argparse.Namespace, rule: Classify, aim: Aim, setup: Setup, folder: Path) -> "Evidence":
+    from gateway.routing import evidence  # noqa: PLC0415 - numpy
+
+    if arguments.data is not None:
+        columns = evidence.Columns(
+            prompt=arguments.prompt,
+            weak=arguments.weak,
+            strong=arguments.strong,
+            costs=(arguments.weak_cost, arguments.strong_cost),
+            tokens=(arguments.input_tokens, arguments.weak_tokens, arguments.strong_tokens),
+        )
+        labelled = aim.loss is not None
+        return evidence.of_file(
+            arguments.data, columns, rule, setup.encoder(), setup.price_of(folder), labelled=labelled
+        )
+    since_s = setup.moment(arguments.since, time.time())
+    versions = evidence.parts(rule, setup.encoder())
+    try:
+        with setup.database() as database:
+            found = evidence.of_traffic(database, rule, versions, since_s)
+    except DatabaseError as exc:
+        raise BadRequest(f"no labels can be read: {exc.message}; {_FIX}") from exc
+    if not len(found.scores) and (aim.share is None or found.traffic is None):
+        raise BadRequest(f"the route {rule.route!r} has {found.told} since {arguments.since}; {_FIX}")
+    return found
+
+
+def _certified(
+    arguments: argparse.Namespace, rule: Classify, alpha: float, evidence: "Evidence", date: str
+) -> "Certificate | Uncertified":
     from gateway.routing.calibrate import Promise, calibrate  # noqa: PLC0415 - numpy
-    from gateway.routing.table import read_table  # noqa: PLC0415 - numpy
 
-    table = read_table(arguments.data, arguments.prompt, arguments.weak, arguments.strong)
-    scores, versions = _scores(table.prompts, rule, setup)
-    alpha: float = arguments.max_quality_loss or rule.max_quality_loss or 0.0
+    assert evidence.rows is not None, "asked for"
     promise = Promise(alpha, arguments.confidence or rule.confidence, arguments.strict)
     try:
-        return calibrate(rule, scores, table.rows, promise, versions=versions, date=date, data_hash=table.sha256)
-    except ValueError as exc:
-        raise BadRequest(f"{arguments.data}: {exc}; fix: qualities from 0 to 1, the greater the better") from exc
-
-
-def _to_share(arguments: argparse.Namespace, rule: Classify, share: float, setup: Setup, date: str) -> ShareCalibration:
-    from gateway.routing.table import read_lines  # noqa: PLC0415 - numpy
-
-    lines = read_lines(arguments.data)
-    if lines and arguments.prompt not in lines[0]:
-        raise BadRequest(f"{arguments.data}: no column {arguments.prompt!r}; fix: one of {', '.join(lines[0])}")
-    scores, versions = _scores([line[arguments.prompt] for line in lines], rule, setup)
-    try:
-        return calibrate_share(
-            scores.tolist(), share, route=rule.route, date=date, versions={**versions, **rule.versions}
+        return calibrate(
+            rule,
+            evidence.scores,
+            evidence.rows,
+            promise,
+            versions=evidence.versions,
+            date=date,
+            data_hash=evidence.data_hash,
+            weights=evidence.weights,
+            unlabelled=evidence.traffic,
         )
     except ValueError as exc:
-        raise BadRequest(f"{arguments.data}: {exc}") from exc
+        raise BadRequest(f"{exc}; fix: qualities from 0 to 1, the greater the better") from exc
 
 
-def _scores(prompts: list[str], rule: Classify, setup: Setup) -> "tuple[Floats, dict[str, str]]":
-    """What a gateway would have scored each prompt with, `float64[n]`, and the versions of what did."""
-    import numpy as np  # noqa: PLC0415 - heavy
+def _uncertified(rule: Classify, aim: Aim, evidence: "Evidence", date: str) -> ShareCalibration:
+    """By a share, of the ledger's scores where it has enough; or by cost, of requests whose costs are known."""
+    from gateway.routing.costs import calibrate_cost  # noqa: PLC0415 - numpy
 
-    from gateway.routing.reading import Request  # noqa: PLC0415
-    from gateway.routing.scorer import open_scorer  # noqa: PLC0415
-
-    scorer = open_scorer(embed=rule.tier == "embed")
-    requests = [Request(prompt, turns=1) for prompt in prompts]
-    if rule.tier == "light":
-        found = [scorer.score(request, None).score for request in requests]
-        return np.array(found, np.float64), scorer.versions("light", None)
-    from gateway.encoder import open_model  # noqa: PLC0415 - ONNX Runtime
-
-    model = open_model(setup.encoder())
-    readings: list[Reading | None] = [model.read(prompt) for prompt in prompts]
-    found = []
-    for at, (request, reading) in enumerate(zip(requests, readings, strict=True), 1):
-        vector = model.run([reading])[0] if reading is not None else None
-        found.append(scorer.score(request, None, vector).score)
-        if at % 500 == 0:
-            sys.stderr.write(f"\rscored {at} of {len(prompts)}")
-    return np.array(found, np.float64), scorer.versions("embed", model.version)
+    versions = {**evidence.versions, **rule.versions}
+    try:
+        if aim.cost is not None:
+            of = evidence.priced()
+            assert of.costs is not None, "priced"
+            return calibrate_cost(
+                of.scores, of.costs, of.weights, aim.cost, route=rule.route, date=date, versions=versions
+            )
+        assert aim.share is not None, "the last of the three"
+        scores, weights = evidence.scores.tolist(), evidence.weights.tolist() if evidence.weights is not None else None
+        if evidence.traffic is not None and len(evidence.traffic) >= max(LEAST_SCORES, len(scores)):
+            scores, weights = evidence.traffic, None
+        return calibrate_share(scores, aim.share, route=rule.route, date=date, versions=versions, weights=weights)
+    except ValueError as exc:
+        raise BadRequest(f"{evidence.told}: {exc}; {_FIX}") from exc
 
 
-def _certificate_text(made: Certificate) -> Iterator[str]:
+def _cost_at(evidence: "Evidence", threshold: float) -> Cost | None:
+    """What 1,000 requests cost at this threshold; `None` where costs are not known."""
+    from gateway.routing.costs import expected  # noqa: PLC0415 - numpy
+
+    try:
+        of = evidence.priced()
+    except BadRequest:
+        return None
+    assert of.costs is not None, "priced"
+    return expected(of.scores, of.costs, of.weights, threshold)
+
+
+def _certificate(made: Certificate) -> Iterator[str]:
     yield f"asked            a loss of at most {made.alpha:.2%}, with confidence {1 - made.delta:.0%}"
     yield f"certified        up to a gain of {made.threshold:.4f}, on n = {made.n} ({made.method})"
     yield f"loss             {made.realised:.3%} on average over all requests, at most {made.upper_bound:.3%}"
@@ -177,33 +240,57 @@ def _certificate_text(made: Certificate) -> Iterator[str]:
     yield f"hash             {made.hash[:8]}"
 
 
-def _refusal_text(made: "Uncertified") -> Iterator[str]:
-    yield f"not certified    {made.reason}"
-    needed = (
-        f"about {made.n_needed} requests like these" if made.n_needed else "no number of requests like these would do"
-    )
-    yield f"needed           {needed}; {made.n} were counted"
+def _refusal(made: "Uncertified", path: Path) -> Iterator[str]:
+    yield from not_certified(made.reason, made.n, made.n_needed)
+    if path.exists():
+        yield f"                 the route keeps the certificate that it has; without {path}"
     yield "                 everything goes to the strong target"
 
 
-def _share_text(made: ShareCalibration) -> Iterator[str]:
+def _share(made: ShareCalibration) -> Iterator[str]:
+    from gateway.routing.costs import per_thousand  # noqa: PLC0415 - numpy
+
     low, high = made.interval
-    yield f"asked            {made.strong_share:.1%} of the requests to the strong target"
+    if made.target_cost is not None:
+        yield f"asked            at most {per_thousand(made.target_cost)} requests"
+    else:
+        yield f"asked            {made.strong_share:.1%} of the requests to the strong target"
     yield f"uncertified      up to a gain of {made.threshold:.4f}, on n = {made.n}: it says nothing of quality"
     yield f"strong           {made.realised:.1%} of the requests; {low:.1%} to {high:.1%} of others like them (95 %)"
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Puts the file there whole, or not at all. Raises `BadRequest`."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as exc:
-        with suppress(OSError):
-            beside.unlink()
-        raise BadRequest(f"{path}: {exc.strerror or exc}; fix: --out FILE in a folder that can be written") from exc
+def _money(cost: Cost | None) -> Iterator[str]:
+    from gateway.routing.costs import per_thousand  # noqa: PLC0415 - numpy
+
+    if cost is not None:
+        low, high = (per_thousand(each) for each in cost.interval)
+        yield f"cost             {per_thousand(cost.expected)} requests; {low} to {high} for others like them (95 %)"
+
+
+def _sample_warnings(evidence: "Evidence") -> Iterator[str]:
+    if evidence.hours is not None and evidence.hours < _DAY_H:
+        yield f"all labels are of {evidence.hours:.1f} hours: traffic of other hours and days may differ"
+    if evidence.costs is not None:
+        unknown = len(evidence.scores) - int((evidence.costs.weak + evidence.costs.strong >= 0).sum())
+        if unknown:
+            yield f"{unknown} of {len(evidence.scores)} requests have no known cost and are in no figure of money"
+
+
+def _policy_warnings(rule: Classify, aim: Aim, arguments: argparse.Namespace) -> Iterator[str]:
+    """That a gateway with this policy would not take what is calibrated."""
+    asked = Aim(rule.max_quality_loss, rule.strong_share, rule.target_cost)
+    if aim.loss is not None:
+        weaker = asked.loss is None or aim.loss > asked.loss
+        weaker = weaker or (arguments.confidence or rule.confidence) < rule.confidence - 1e-9
+        written = f"max_quality_loss: {_percent(aim.loss)}"
+    elif aim.share is not None:
+        weaker, written = aim != asked, f"strong_share: {_percent(aim.share)}"
+    else:
+        assert aim.cost is not None, "the last of the three"
+        weaker, written = aim != asked, f"target_cost: {amount(aim.cost)}/1k"
+    if weaker:
+        yield f"the policy asks for something else and will not take this; fix: `{written}` in its `classify`"
+
+
+def _percent(fraction: float) -> str:
+    return re.sub(r"\.?0+%$", "%", f"{fraction:.4%}")

@@ -11,11 +11,12 @@ A choice fails to the strong target: no score, no threshold, no number.
 | uncertified | strong | nothing states a threshold that holds |
 | classifier_failed | strong | there is no score |
 | embed_unavailable | either | no vector came: strong under a certificate, else by the light score |
+| judge_unavailable | strong | no rating came: the threshold is one of ratings, and says nothing of another score |
 | strong_cap | weak | the key has used up its share of strong calls |
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -25,7 +26,9 @@ from gateway.policy.resolve import resolved
 from gateway.policy.table import Policy
 from gateway.routing.caps import StrongCaps
 
-Tier = Literal["light", "embed"]
+Tier = Literal["light", "embed", "neighbours", "judge"]
+MEANING: Final[frozenset[Tier]] = frozenset(["embed", "neighbours"])
+"""The tiers that read the encoder's vector."""
 
 
 class Threshold(msgspec.Struct, frozen=True):
@@ -42,7 +45,7 @@ class Threshold(msgspec.Struct, frozen=True):
 class Scored(msgspec.Struct, frozen=True, gc=False):
     """What the classifier says: the gain expected of the strong target, `None` when it failed, and the tier that did.
 
-    `late`: the vector that its tier needs did not come, so that the score is another tier's.
+    `late`: what the route's tier needs (a vector, a rating) did not come, so that the score is another tier's.
     """
 
     score: float | None
@@ -118,6 +121,8 @@ def _by_score(
         return "strong", "uncertified"
     if scored.score is None:
         return "strong", "classifier_failed"
+    if scored.late and rule.tier == "judge":
+        return "strong", "judge_unavailable"
     if scored.late and threshold.certificate is not None:
         return "strong", "embed_unavailable"
     share = rule.strong_cap_per_key

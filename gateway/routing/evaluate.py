@@ -6,7 +6,6 @@ decided three times and its median counts, so that another process' turn on the 
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from gateway.commands import about, last_line, say
 from gateway.core.errors import BadRequest
 from gateway.encoder import Model, open_model
 from gateway.routing import crossfit, metric
@@ -46,22 +46,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `routing` to the actions of `eval`."""
-    _fill(subparsers.add_parser("routing", help="a routing head on labelled prompts", description=_about()))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`farthing eval routing` by itself."""
-    parser = argparse.ArgumentParser(prog="farthing eval routing", description=_about())
-    _fill(parser)
-    arguments = parser.parse_args(argv)
-    return int(arguments.func(arguments))
-
-
-def _about() -> str:
-    return (__doc__ or "").splitlines()[0].partition(": ")[2]
-
-
-def _fill(parser: argparse.ArgumentParser) -> None:
+    parser = subparsers.add_parser("routing", help="a routing head on labelled prompts", description=about(__doc__))
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="FILE", help="a CSV, plain or .gz, one prompt a line")
     add("--prompt", default="prompt", metavar="COLUMN", help="the prompt's column [%(default)s]")
@@ -100,9 +85,9 @@ def _run(arguments: argparse.Namespace) -> int:
         found, spread = _report(scored, TIMED_LIGHT if model is None else TIMED_EMBED, arguments.seed)
     except ValueError as exc:
         raise BadRequest(f"{arguments.data}: {exc}") from exc
-    sys.stdout.write(as_text(found, spread, f"{_how(arguments)}, {tier} tier", scored.rows, table.dropped))
+    say(as_text(found, spread, f"{_how(arguments)}, {tier} tier", scored.rows, table.dropped).splitlines())
     if arguments.json:
-        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        last_line(found)
     return 0
 
 
@@ -227,7 +212,3 @@ def as_text(found: Report, spread: metric.Interval, how: str, rows: Rows, droppe
         "",
     ]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -171,9 +171,8 @@ def request_features(request: Request) -> Features:
 
 def _text(text: str) -> tuple[float, ...]:
     length = len(text)
-    if length > CAP:
-        text = f"{text[:HEAD]}\n{text[-TAIL:]}"
-    stem, options = _split(text)
+    text = capped(text)
+    stem, options = stem_and_options(text)
     length -= len(text) - len(stem)
     raw = text.encode("ascii", "ignore")
     stem_raw = raw if stem is text else stem.encode("ascii", "ignore")
@@ -301,7 +300,12 @@ def _languages(text: str, raw: bytes, words: set[bytes]) -> Iterable[float]:
     return share, share * east / seen, share * min(other / seen, 1.0), latin
 
 
-def _split(text: str) -> tuple[str, list[str]]:
+def capped(text: str) -> str:
+    """The part of a text that is looked at."""
+    return text if len(text) <= CAP else f"{text[:HEAD]}\n{text[-TAIL:]}"
+
+
+def stem_and_options(text: str) -> tuple[str, list[str]]:
     """The text before the answer options of a multiple choice, and the options; all of it and none elsewhere."""
     first = _FIRST_OPTION.search(text)
     if first is None:

@@ -87,6 +87,16 @@ def read_request(call: Call) -> Request:
     )
 
 
+def conversation(call: Call) -> str:
+    """What was said in the request, turn by turn with who said it; empty where there is no JSON body."""
+    doc = call.doc
+    if type(doc) is not dict:
+        return ""
+    before = [("system", _content(doc.get(name)).text) for name in ("system", "instructions")]
+    spoken = [*before, *((role, part.text) for role, part in _turns(doc))]
+    return "\n\n".join(f"{role}: {text}" for role, text in spoken if text)
+
+
 def _turns(doc: dict[str, Any]) -> Iterator[tuple[str, _Part]]:
     """The last `_TURNS` turns in order: the role, and what its content holds."""
     turns = doc.get("messages", doc.get("input", doc.get("prompt")))

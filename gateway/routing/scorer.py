@@ -6,15 +6,20 @@ Synchronous and pure but for opening; knows no threshold. A vector that does not
 from typing import TYPE_CHECKING
 
 from gateway.core.exchange import Identity
-from gateway.routing.decide import Scored, Tier
+from gateway.routing import view
+from gateway.routing.decide import MEANING, Scored, Tier
 from gateway.routing.embed import EmbedHead, open_embed
 from gateway.routing.features import VERSION, request_features
+from gateway.routing.judge import VERSION as JUDGE_PROMPT
 from gateway.routing.light import HeadError, LightHead, open_light
 from gateway.routing.reading import Request, caller_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+NEIGHBOURS = "1"
+"""Changes with how neighbours are weighed and blended."""
 
 
 class Scorer:
@@ -45,11 +50,19 @@ class Scorer:
         return Scored(self.light.score(features, caller), "light", late)
 
     def versions(self, tier: Tier, encoder: str | None) -> dict[str, str]:
-        """The parts that a tier's scores depend on; `encoder` is the version of the one that serves."""
+        """The parts that a tier's scores depend on; `encoder` is the version of the one that serves.
+
+        Which labels the neighbours' tier knows is no part: a threshold outlives them, and drift is watched.
+        """
+        if tier == "judge":
+            return {"judge_prompt": JUDGE_PROMPT}
         found = {"features": str(VERSION), "head": self.light.version}
-        if tier == "embed":
+        if tier in MEANING:
             found["encoder"] = encoder or ""
+            found["view"] = view.VERSION
             found["head_embed"] = self.embed.version if self.embed is not None else ""
+        if tier == "neighbours":
+            found["neighbours"] = NEIGHBOURS
         return found
 
 

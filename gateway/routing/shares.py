@@ -1,7 +1,7 @@
-"""A threshold for a share of strong calls, from unlabelled scores: it bounds cost, and says nothing of quality.
+"""A threshold for a share of strong calls, or for what requests may cost: it bounds money, and says nothing of quality.
 
 Pure. Such a calibration certifies nothing; who decides by it says `uncertified`. It is void, like a certificate, once
-the head or the models are others.
+the head or the models are others. Costs are chosen for in `gateway.routing.costs`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from gateway.guarantee.certificate import BadCertificate, Histogram, histogram
+from gateway.guarantee.certificate import BadCertificate, Histogram, histogram, share_band
 
 LEAST_SCORES: Final = 200
 """Fewer scores leave the share open by more than seven points."""
@@ -21,53 +21,116 @@ _Z: Final = 1.96
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
+class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What 1,000 requests cost at a threshold, in micro-USD: expected, and for others like them (95 %)."""
+
+    expected: float
+    interval: tuple[float, float]
+
+
 class ShareCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Scores above `threshold` go to the strong target.
 
-    `realised` is their share of the `n` scores, `interval` where it is in traffic like theirs (95 %). `date` is ISO
-    8601.
+    What was asked for is `strong_share`, or `target_cost`: micro-USD for 1,000 requests; the other is `None`.
+    `realised` is the share of the `n` scores that is above, `interval` where it is in traffic like theirs (95 %).
+    `cost` is `None` where it is not known. `date` is ISO 8601.
     """
 
     format: Literal[1] = 1
     route: str
-    strong_share: Share
+    strong_share: Share | None = None
+    target_cost: int | None = None
     threshold: float
     n: Annotated[int, msgspec.Meta(gt=0)]
     realised: Share
     interval: tuple[Share, Share]
+    cost: Cost | None = None
     date: str
     versions: dict[str, str]
     reference: Histogram
     hash: str = ""
 
+    @property
+    def share_band(self) -> tuple[float, float]:
+        """Where the weak share of a window of traffic should stay."""
+        return share_band(1 - self.realised, self.n)
+
+    def accepts(self, score: float) -> bool:
+        """Whether a score goes to the weak target; NaN never does."""
+        return score <= self.threshold
+
 
 def calibrate_share(
-    scores: Sequence[float], strong_share: float, *, route: str, date: str, versions: Mapping[str, str]
+    scores: Sequence[float],
+    strong_share: float,
+    *,
+    route: str,
+    date: str,
+    versions: Mapping[str, str],
+    weights: Sequence[float] | None = None,
 ) -> ShareCalibration:
     """The calibration whose share of strong calls is nearest to `strong_share` from below.
 
-    ValueError: fewer than `LEAST_SCORES` scores, or NaN among them.
+    `weights`: how many requests each score stands for, up to a constant; `None`, all alike. ValueError: fewer than
+    `LEAST_SCORES` scores (counted as that many equal ones), or NaN among them.
     """
-    if len(scores) < LEAST_SCORES or any(isnan(score) for score in scores):
-        raise ValueError(f"{len(scores)} scores; at least {LEAST_SCORES} are needed, without NaN")
-    ordered = sorted(scores)
-    n = len(ordered)
-    spare = int(strong_share * n + 1e-9)
-    threshold = ordered[n - 1 - min(spare, n - 1)]
-    realised = sum(score > threshold for score in ordered) / n
-    slack = _Z * sqrt(realised * (1 - realised) / n)
+    check(scores, weights)
+    rows = sorted(zip(scores, weights or [1.0] * len(scores), strict=True), reverse=True)
+    spare = strong_share * sum(weight for _, weight in rows) * (1 + 1e-12)
+    threshold = rows[-1][0]
+    for score, weight in rows:
+        spare -= weight
+        if spare < 0:
+            threshold = score
+            break
+    return at_threshold(
+        scores, threshold, weights, route=route, date=date, versions=versions, strong_share=strong_share
+    )
+
+
+def at_threshold(
+    scores: Sequence[float],
+    threshold: float,
+    weights: Sequence[float] | None,
+    *,
+    route: str,
+    date: str,
+    versions: Mapping[str, str],
+    strong_share: float | None = None,
+    target_cost: int | None = None,
+    cost: Cost | None = None,
+) -> ShareCalibration:
+    """The calibration of a threshold that was chosen, with its hash."""
+    counts = weights or [1.0] * len(scores)
+    above = sum(weight for score, weight in zip(scores, counts, strict=True) if score > threshold)
+    realised = min(1.0, above / sum(counts))
+    slack = _Z * sqrt(realised * (1 - realised) / effective(counts))
     made = ShareCalibration(
         route=route,
         strong_share=strong_share,
+        target_cost=target_cost,
         threshold=threshold,
-        n=n,
+        n=int(effective(counts)),
         realised=realised,
         interval=(max(0.0, realised - slack), min(1.0, realised + slack)),
+        cost=cost,
         date=date,
         versions=dict(versions),
-        reference=histogram(ordered),
+        reference=histogram(scores, weights=weights),
     )
     return msgspec.structs.replace(made, hash=_fingerprint(made))
+
+
+def check(scores: Sequence[float], weights: Sequence[float] | None) -> None:
+    """That the scores are enough. ValueError: see `calibrate_share`."""
+    n = int(effective(weights)) if weights else len(scores)
+    if n < LEAST_SCORES or any(isnan(score) for score in scores):
+        raise ValueError(f"{n} scores; at least {LEAST_SCORES} are needed, without NaN")
+
+
+def effective(weights: Sequence[float]) -> float:
+    """How many rows of equal weight these are worth (Kish, 1965)."""
+    return sum(weights) ** 2 / sum(weight * weight for weight in weights) * (1 + 1e-12)
 
 
 def dump_share(calibration: ShareCalibration) -> bytes:

@@ -5,8 +5,8 @@ the data when asked, named by encoder and texts, because encoding is by far the 
 """
 
 import csv
-import gzip
 import hashlib
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,21 +15,27 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.commands import plain
 from gateway.core.errors import BadRequest
 from gateway.encoder import Model
+from gateway.routing import view
 from gateway.routing.features import text_features
 from gateway.routing.metric import Floats, Rows
 
 _TRUE, _FALSE = frozenset(["true", "yes", "t"]), frozenset(["false", "no", "f"])
-_EXCERPT = 1_600
-"""Characters tried first of a text that does not fit the encoder's window."""
+_EXCERPT = 300
+"""Characters tried first of a view that does not fit the encoder's window."""
 _BATCH = 256
 _TOLD = 1_024
 
 
 class Table(NamedTuple):
-    """`groups`: each row's group, `None` where no column was named. `sha256` is of the file as it is."""
+    """`lines` are the rows by column, `groups` each one's group, `None` where no column was named.
 
+    `sha256` is of the file as it is.
+    """
+
+    lines: list[dict[str, str]]
     prompts: list[str]
     rows: Rows
     groups: list[str] | None
@@ -39,7 +45,6 @@ class Table(NamedTuple):
 
 def read_table(path: Path, prompt: str, weak: str, strong: str, group: str | None = None) -> Table:
     """The rows of a file. Raises `BadRequest` naming file, column or line, and the fix."""
-    csv.field_size_limit(sys.maxsize)
     lines = read_lines(path)
     for name in (prompt, weak, strong, *([group] if group else [])):
         if lines and name not in lines[0]:
@@ -47,10 +52,9 @@ def read_table(path: Path, prompt: str, weak: str, strong: str, group: str | Non
     kept = [line for line in lines if not _true(line.get("contam"))]
     if not kept:
         raise BadRequest(f"{path}: no rows; fix: a CSV with a header and one line for each prompt")
-    quality = [
-        np.array([_quality(path, number, line[name]) for number, line in enumerate(kept, 2)]) for name in (weak, strong)
-    ]
+    quality = [np.array([number(path, at, line[name]) for at, line in enumerate(kept, 2)]) for name in (weak, strong)]
     return Table(
+        lines=kept,
         prompts=[line[prompt] for line in kept],
         rows=Rows(*quality),
         groups=[line[group] for line in kept] if group else None,
@@ -61,11 +65,10 @@ def read_table(path: Path, prompt: str, weak: str, strong: str, group: str | Non
 
 def read_lines(path: Path) -> list[dict[str, str]]:
     """The lines of a CSV by column. Raises `BadRequest`."""
-    opened = gzip.open if path.suffix == ".gz" else open
+    csv.field_size_limit(sys.maxsize)
     try:
-        with opened(path, "rt", newline="", encoding="utf-8") as file:
-            return [dict(line) for line in csv.DictReader(file)]
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as exc:
+        return [dict(line) for line in csv.DictReader(io.StringIO(plain(path).decode(), newline=""))]
+    except (UnicodeDecodeError, csv.Error) as exc:
         raise BadRequest(f"{path}: {exc}; fix: a CSV in UTF-8, plain or .gz") from exc
 
 
@@ -79,7 +82,9 @@ def vectors_of(model: Model, prompts: Sequence[str], kept: Path | None = None) -
 
     Progress goes to standard error.
     """
-    key = hashlib.sha256("\0".join([model.version, *prompts]).encode("utf-8", "surrogatepass")).hexdigest()
+    key = hashlib.sha256(
+        "\0".join([model.version, view.VERSION, *prompts]).encode("utf-8", "surrogatepass")
+    ).hexdigest()
     if kept is not None and (found := _kept(kept, key)) is not None:
         return found.astype(np.float64)
     vectors = np.empty((len(prompts), model.dimension), np.float32)
@@ -96,14 +101,28 @@ def vectors_of(model: Model, prompts: Sequence[str], kept: Path | None = None) -
 
 
 def excerpt(model: Model, text: str) -> str:
-    """The text itself, or as much of its head and its tail as the window holds."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
+    """The text's view, or as much of its head and its tail as the encoder's window holds."""
+    text = view.view(text.encode("utf-8", "replace").decode("utf-8"))
     size = _EXCERPT
     shown = text
     while model.read(shown) is None:
         shown = f"{text[: size * 2 // 3]}\n{text[-(size // 3) :]}"
         size = size * 4 // 5
     return shown
+
+
+def number(path: Path, row: int, text: str | None) -> float:
+    """What a cell says, `true` and `false` as 1 and 0. Raises `BadRequest` naming file, row and fix."""
+    word = (text or "").strip().lower()
+    if word in _TRUE or word in _FALSE:
+        return float(word in _TRUE)
+    try:
+        value = float(word)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise BadRequest(f"{path}: row {row}: {text!r} is no number; fix: true, false or a number")
+    return value
 
 
 def _kept(path: Path, key: str) -> NDArray[np.float32] | None:
@@ -122,16 +141,3 @@ def _kept(path: Path, key: str) -> NDArray[np.float32] | None:
 
 def _true(text: str | None) -> bool:
     return text is not None and text.strip().lower() in (*_TRUE, "1", "1.0")
-
-
-def _quality(path: Path, number: int, text: str | None) -> float:
-    word = (text or "").strip().lower()
-    if word in _TRUE or word in _FALSE:
-        return float(word in _TRUE)
-    try:
-        value = float(word)
-    except ValueError:
-        value = float("nan")
-    if not np.isfinite(value):
-        raise BadRequest(f"{path}: row {number}: {text!r} is no quality; fix: true, false or a number")
-    return value

@@ -1,14 +1,18 @@
-"""The threshold in force on a route: from its certificate, else from its calibrated share, else none.
+"""The threshold in force on a route: from its certificate, else from its calibrated share or cost, else none.
 
-Fails closed: a route that asks for a certified loss and has no certificate that fits has no threshold, and everything
-goes to the strong target.
+Fails closed: a route that asks for a certified loss has no threshold, and everything goes to the strong target, without
+a certificate that fits, or with one that live traffic has left behind or refuted. What only bounds money keeps its
+threshold when traffic has left it behind: without one, everything would go to the dearer target.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from gateway.certificates import Certificates, Shelf
+from gateway.guarantee.certificate import Certificate, voids
 from gateway.policy.choosing import Classify
 from gateway.routing.decide import Threshold, Tier
 from gateway.routing.shares import ShareCalibration, load_share, share_path
@@ -16,6 +20,18 @@ from gateway.routing.shares import ShareCalibration, load_share, share_path
 HASH_DIGITS = 8
 
 Versions = Callable[[Tier], Mapping[str, str]]
+Calibration = Certificate | ShareCalibration
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """The threshold of a route and its calibration, if there is one for this rule.
+
+    `stale` says what live traffic has against the calibration; `None`, nothing.
+    """
+
+    threshold: Threshold
+    calibration: Calibration | None = None
+    stale: str | None = None
 
 
 class Thresholds:
@@ -28,12 +44,17 @@ class Thresholds:
         self.certificates = Certificates(folder, "routing")
         self._shares: Shelf[ShareCalibration] = Shelf(folder, "share", load_share, share_path)
         self._versions = versions
-        self._memo: dict[str, tuple[Classify, tuple[int, int], Mapping[str, str], Threshold]] = {}
+        self._stale: dict[str, str] = {}
+        self._memo: dict[str, tuple[Classify, tuple[int, ...], Mapping[str, str], Standing]] = {}
 
     def of(self, rule: Classify) -> Threshold:
         """The threshold, or why there is none."""
+        return self.standing(rule).threshold
+
+    def standing(self, rule: Classify) -> Standing:
+        """The same with what it comes from."""
         versions = self._versions(rule.tier)
-        generation = (self.certificates.generation, self._shares.generation)
+        generation = (self.certificates.generation, self._shares.generation, len(self._stale))
         memo = self._memo.get(rule.route)
         if memo is not None and memo[0] is rule and memo[1] == generation and memo[2] is versions:
             return memo[3]
@@ -41,32 +62,49 @@ class Thresholds:
         self._memo[rule.route] = (rule, generation, versions, found)
         return found
 
-    def _look(self, rule: Classify, versions: Mapping[str, str]) -> Threshold:
+    def versions(self, rule: Classify) -> dict[str, str]:
+        """What a calibration of this rule must name."""
+        return {**self._versions(rule.tier), **rule.versions}
+
+    def mark(self, hash_: str, why: str) -> bool:
+        """From now on live traffic speaks against the calibration with this hash: whether that is new.
+
+        Another calibration of the route is not touched.
+        """
+        new = hash_ not in self._stale
+        self._stale.setdefault(hash_, why)
+        return new
+
+    def _look(self, rule: Classify, versions: Mapping[str, str]) -> Standing:
         if rule.max_quality_loss is not None:
             return self._certified(rule, rule.max_quality_loss, versions)
-        if rule.strong_share is not None:
-            return self._shared(rule, rule.strong_share, versions)
-        return Threshold(None, why="neither max_quality_loss nor strong_share")
+        if rule.strong_share is not None or rule.target_cost is not None:
+            return self._shared(rule, versions)
+        return Standing(Threshold(None, why="neither max_quality_loss nor strong_share nor target_cost"))
 
-    def _certified(self, rule: Classify, alpha: float, versions: Mapping[str, str]) -> Threshold:
-        standing = self.certificates.standing(rule.route, alpha, rule.confidence, versions)
-        certificate = standing.certificate
-        if not standing.serves or certificate is None:
-            return Threshold(None, why=standing.why)
+    def _certified(self, rule: Classify, alpha: float, versions: Mapping[str, str]) -> Standing:
+        found = self.certificates.standing(rule.route, alpha, rule.confidence, versions)
+        certificate = found.certificate
+        if not found.serves or certificate is None:
+            return Standing(Threshold(None, why=found.why))
         if certificate.accept != "at_most":
-            return Threshold(None, why="its certificate accepts high scores, and routing accepts low ones")
-        return Threshold(certificate.threshold, certificate.hash[:HASH_DIGITS], "certified")
+            return Standing(Threshold(None, why="its certificate accepts high scores, and routing accepts low ones"))
+        stale = self._stale.get(certificate.hash)
+        if stale is not None:
+            return Standing(Threshold(None, why=stale), certificate, stale)
+        return Standing(Threshold(certificate.threshold, certificate.hash[:HASH_DIGITS], "certified"), certificate)
 
-    def _shared(self, rule: Classify, share: float, versions: Mapping[str, str]) -> Threshold:
+    def _shared(self, rule: Classify, versions: Mapping[str, str]) -> Standing:
         calibration = self._shares.held.get(rule.route)
         if calibration is None:
-            missing = "not calibrated yet: farthing calibrate routing --route NAME --target-strong SHARE"
-            return Threshold(None, why=self._shares.broken.get(rule.route, missing))
-        if abs(calibration.strong_share - share) > 1e-9:
-            asked = f"calibrated for a share of {calibration.strong_share:g}, the policy asks for {share:g}"
-            return Threshold(None, why=asked)
-        stale = voids_share(calibration, versions)
-        return Threshold(calibration.threshold, why="uncertified") if stale is None else Threshold(None, why=stale)
+            missing = "not calibrated yet: farthing calibrate routing --route NAME"
+            return Standing(Threshold(None, why=self._shares.broken.get(rule.route, missing)))
+        why = asks_otherwise(calibration, rule) or voids(calibration.versions, versions)
+        if why is not None:
+            return Standing(Threshold(None, why=why))
+        stale = self._stale.get(calibration.hash)
+        why = "uncertified" if stale is None else f"uncertified; {stale}"
+        return Standing(Threshold(calibration.threshold, why=why), calibration, stale)
 
     async def run(self) -> None:
         """Polls until cancelled."""
@@ -75,10 +113,12 @@ class Thresholds:
             group.create_task(self._shares.run())
 
 
-def voids_share(calibration: ShareCalibration, versions: Mapping[str, str]) -> str | None:
-    """Why the calibration does not speak of parts with these versions; `None` when it does."""
-    for part in sorted(calibration.versions.keys() | versions.keys()):
-        then, now = calibration.versions.get(part), versions.get(part)
-        if then != now:
-            return f"{part} was {then or 'absent'} when calibrated and is {now or 'absent'}"
+def asks_otherwise(calibration: ShareCalibration, rule: Classify) -> str | None:
+    """What the policy asks for that the calibration is not of; `None` when it is."""
+    asked, share = rule.strong_share, calibration.strong_share
+    if asked is not None and (share is None or abs(share - asked) > 1e-9):
+        was = "a cost" if share is None else f"a share of {share:g}"
+        return f"calibrated for {was}, the policy asks for {asked:g}"
+    if rule.target_cost != calibration.target_cost:
+        return "calibrated for another cost than the policy's"
     return None

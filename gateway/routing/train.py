@@ -17,7 +17,7 @@ import numpy as np
 
 from gateway.core.errors import BadRequest, GatewayError
 from gateway.encoder import Model, open_model
-from gateway.routing import recipe
+from gateway.routing import recipe, view
 from gateway.routing.embed import EmbedFile
 from gateway.routing.features import VERSION, Features
 from gateway.routing.fit import Ridge
@@ -52,8 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(path: Path, out: Path, seed: int, kept: Path | None) -> None:
     model = open_model()
     data, models = _read(path, seed, model, kept)
-    light_choice, light_tried = recipe.choose(data._replace(vectors=None))
-    embed_choice, embed_tried = recipe.choose(data)
+    try:
+        light_choice, light_tried = recipe.choose(data._replace(vectors=None))
+        embed_choice, embed_tried = recipe.choose(data)
+    except ValueError as exc:
+        raise BadRequest(f"{path}: {exc}") from exc
     light = recipe.fit(data._replace(vectors=None), light_choice)
     embed = recipe.fit(data, embed_choice)
     sha256 = sha256_of(path)
@@ -72,6 +75,7 @@ def _train(path: Path, out: Path, seed: int, kept: Path | None) -> None:
         "label": "1 - mean score of all models, less the task's mean",
         "features": VERSION,
         "encoder": model.version,
+        "view": view.VERSION,
         "chosen": {"light.json": _shown(light_choice), "embed.json": _shown(embed_choice)},
         "tried": [_shown(choice) for choice in (*light_tried, *embed_tried)],
         "sha256": {name: sha256_of(out / name) for name in files},
@@ -113,8 +117,10 @@ def _light_file(name: str, head: Ridge, bias: float, sha256: str) -> LightFile:
 
 def _embed_file(head: Ridge, sha256: str, model: Model) -> EmbedFile:
     vector = np.asarray(head.vector_weights, "<f4")
-    light = _light_file("embed", head, head.bias - float(head.centre @ head.vector_weights), sha256 + model.version)
-    return EmbedFile(light=light, encoder=model.version, vector=base64.b64encode(vector.tobytes()).decode())
+    made_of = f"{sha256}{model.version}{view.VERSION}"
+    light = _light_file("embed", head, head.bias - float(head.centre @ head.vector_weights), made_of)
+    weights = base64.b64encode(vector.tobytes()).decode()
+    return EmbedFile(light=light, encoder=model.version, view=view.VERSION, vector=weights)
 
 
 def _short(value: Any) -> float:
@@ -123,7 +129,7 @@ def _short(value: Any) -> float:
 
 
 def _shown(choice: Choice) -> dict[str, Any]:
-    return {**choice._asdict(), "held_out_apgr": round(choice.held_out_apgr, 4)}
+    return {**choice._asdict(), "held_out_apgr": round(choice.held_out_apgr, 4), "error": round(choice.error, 4)}
 
 
 if __name__ == "__main__":

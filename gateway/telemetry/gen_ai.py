@@ -77,7 +77,9 @@ def request_attributes(record: RequestRecord) -> Attributes:
 
 def attempt_attributes(record: RequestRecord, attempt: Attempt) -> Attributes:
     """Attributes of an attempt's CLIENT span. The response's own are those of the last attempt, if it had one."""
-    found: Attributes = {**operation_attributes(record, attempt.target), "farthing.target": attempt.target}
+    found: Attributes = {**called(record, attempt), "farthing.target": attempt.target}
+    if attempt.own:
+        found["farthing.own"] = True
     if attempt.replica is not None:
         url = urlsplit(attempt.replica)
         found["server.address"] = url.hostname or attempt.replica
@@ -86,7 +88,7 @@ def attempt_attributes(record: RequestRecord, attempt: Attempt) -> Attributes:
         found["http.response.status_code"] = attempt.status
     if attempt.error is not None:
         found["error.type"] = attempt.error
-    if attempt is record.attempts[-1] and (attempt.error is None or record.response_id is not None):
+    if attempt is record.attempts[-1] and not attempt.own and (attempt.error is None or record.response_id is not None):
         found |= _response(record)
         if record.upstream_request_id is not None:
             found["farthing.upstream_request_id"] = record.upstream_request_id
@@ -106,6 +108,15 @@ def operation_attributes(record: RequestRecord, target: str) -> Attributes:
         found["gen_ai.provider.name"] = known if target == record.target else _OTHER
     if record.requested_model:
         found["gen_ai.request.model"] = record.requested_model
+    return found
+
+
+def called(record: RequestRecord, attempt: Attempt) -> Attributes:
+    """The same of an attempt; one of the gateway's own is a chat with a model that the caller did not ask for."""
+    found = operation_attributes(record, attempt.target)
+    if attempt.own:
+        found.pop("gen_ai.request.model", None)
+        found["gen_ai.operation.name"] = OPERATIONS["chat"]
     return found
 
 

@@ -103,6 +103,8 @@ def _line(record: RequestRecord) -> dict[str, object]:
         "key": record.key,
         "route": record.route,
         "target": record.target,
+        "policy": record.policy,
+        "shadow": record.shadow.target if record.shadow is not None and record.shadow.verdict == "other" else None,
         "requested_model": record.requested_model,
         "model": record.model,
         "attempts": len(record.attempts),

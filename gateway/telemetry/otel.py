@@ -135,8 +135,8 @@ class OtelConsumer:
 
     def _measure(self, record: RequestRecord) -> None:
         for attempt in record.attempts:
-            labels = gen_ai.operation_attributes(record, attempt.target)
-            if attempt.error is None:
+            labels = gen_ai.called(record, attempt)
+            if attempt.error is None and not attempt.own:
                 labels["gen_ai.response.model"] = record.model
             ended = labels if attempt.error is None else {**labels, "error.type": attempt.error}
             self._duration.record(attempt.duration_s, ended)

@@ -1,9 +1,10 @@
 """How many recorded requests a second one core replays through two policies. docs/policy-simulate.md.
 
-    python -m tests.benchmarks.simulate [--rows 200000] [--bodies 30000] [--scored 5000]
+    python -m tests.benchmarks.simulate [--rows 200000] [--bodies 30000] [--scored 5000] [--similar 500]
 
 Replays a ledger in SQLite (reading included), a file of facts, one of bodies (parsed, matched by keywords and looked up
-in the exact cache), and bodies that the light head has to score. Exit status 1 where the ledger is below the goal.
+in the exact cache), bodies that the light head has to score, and bodies of a route with a certified semantic cache. Exit
+status 1 where the ledger is below the goal.
 """
 
 import argparse
@@ -16,8 +17,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.cache.verify.verifier import load_verifier
 from gateway.core.exchange import Usage
 from gateway.database import open_database
+from gateway.encoder import open_model
 from gateway.ledger.rows import build
 from gateway.ledger.store import LedgerStore
 from gateway.pricing.book import load_book
@@ -26,9 +29,11 @@ from gateway.simulate.ledger import read_ledger
 from gateway.simulate.money import DayPrices
 from gateway.simulate.replay import replay
 from gateway.simulate.scores import Scores
+from gateway.simulate.similar import Similar
 from gateway.simulate.sources import open_traffic
 from gateway.simulate.traffic import Recorded
 from gateway.simulate.world import Before, World
+from tests.support.certificates import certify_route
 from tests.support.policies import policy
 from tests.support.records import attempt, record
 
@@ -61,6 +66,7 @@ routes:
   - {name: chat, match: {}, target: fast, cache: {exact: 24h}}
 """
 )
+SIMILAR = TARGETS + "routes: [{name: chat, match: {}, target: fast, cache: {semantic: {ttl: 24h}}}]\n"
 SCORED = TARGETS + "routes: [{name: chat, match: {}, classify: {weak: fast, strong: smart, strong_share: 30%}}]\n"
 
 
@@ -72,6 +78,7 @@ def main() -> int:
     )
     parser.add_argument("--bodies", type=int, default=30_000, help="[%(default)s]")
     parser.add_argument("--scored", type=int, default=5_000, help="[%(default)s]")
+    parser.add_argument("--similar", type=int, default=500, help="[%(default)s]")
     arguments = parser.parse_args()
     dice = random.Random(7)
     with tempfile.TemporaryDirectory(prefix="farthing-simulate-") as folder:
@@ -84,13 +91,15 @@ def main() -> int:
         _measure("JSONL, facts", NEW, facts)
         _measure("JSONL, bodies: keywords, exact cache", WORDS, bodies)
         _measure("JSONL, bodies scored by the light head", SCORED, scored)
+        similar = _file(at / "similar.jsonl", (_question(dice, n) for n in range(arguments.similar)))
+        _measure("JSONL, bodies: certified semantic cache", SIMILAR, similar, _certified(at))
     return 0 if rate >= GOAL else 1
 
 
-def _measure(name: str, new: str, traffic: Callable[[], Iterator[Recorded]]) -> float:
+def _measure(name: str, new: str, traffic: Callable[[], Iterator[Recorded]], similar: Similar | None = None) -> float:
     book = load_book(BOOK)
     worlds = [
-        World(policy(text), DayPrices(book), lambda _: Threshold(0.1), Scores(["light"], lambda: ""), Before())
+        World(policy(text), DayPrices(book), lambda _: Threshold(0.1), Scores(["light"], lambda: ""), Before(), similar)
         for text in (new, OLD)
     ]
     began = time.process_time()
@@ -147,6 +156,25 @@ def _body(dice: random.Random, number: int) -> dict[str, Any]:
     text += " join" if dice.random() < 0.2 else ""
     turns = [{"role": "system", "content": "You answer briefly."}, {"role": "user", "content": text}]
     return {**_common(dice, number), "request": {"model": "auto", "messages": turns}}
+
+
+def _question(dice: random.Random, number: int) -> dict[str, Any]:
+    """Short questions, none of them twice."""
+    text = (
+        f"How does one {dice.choice(('clean', 'repair', 'fold'))} a {dice.choice(('tent', 'stove'))} of type {number}?"
+    )
+    return {
+        **_common(dice, number),
+        "tenant": "t",
+        "request": {"model": "auto", "messages": [{"role": "user", "content": text}]},
+    }
+
+
+def _certified(folder: Path) -> Similar:
+    """Encoder and verifier, and a certificate for the route."""
+    versions = {"encoder": open_model("minilm").version, "verifier": load_verifier().version}
+    certify_route(folder, "chat", versions)
+    return Similar(policy(SIMILAR).caching.values(), folder, lambda: "minilm")
 
 
 def _common(dice: random.Random, number: int) -> dict[str, Any]:

@@ -49,9 +49,21 @@ def _garbage(gateway: Gateway, report: int) -> dict[str, int]:
     raise AssertionError(f"no report:\n{gateway.log}")
 
 
-@pytest.mark.parametrize("kind", ["json", "stream", "refused", "caller leaves", "kept", "kept stream", "cached"])
+KINDS = [
+    "json", "stream", "refused", "caller leaves", "kept", "kept stream", "cached", "limited", "limited stream", "chosen",
+]  # fmt: skip
+LIMITED = {
+    "baseline": "up",
+    "budgets": [{"scope": "all", "limit": "$1000/month"}],
+    "limits": [{"scope": "all", "requests": "1M/min", "tokens": "1000M/min", "concurrent": "1k"}],
+}
+CHOSEN = {"name": "default", "match": {}, "classify": {"weak": "renamed", "strong": "stronger"}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_requests_leave_no_cycles(kind: str):
-    body = chat("nothing-is-served-under-this" if kind == "refused" else "m", stream=kind.endswith("stream"))
+    model = {"refused": "nothing-is-served-under-this", "chosen": "auto"}.get(kind, "m")
+    body = chat(model, stream=kind.endswith("stream"))
     leaves = kind == "caller leaves"
     seeds = itertools.count()
 
@@ -70,6 +82,12 @@ async def test_requests_leave_no_cycles(kind: str):
         if kind.startswith(("kept", "cached")):
             document = json.loads(yaml)
             yaml = json.dumps({**document, "defaults": {**document["defaults"], "cache": {"exact": "1h"}}})
+        if kind.startswith("limited"):
+            yaml = json.dumps(json.loads(yaml) | LIMITED)
+        if kind == "chosen":
+            document = json.loads(yaml)
+            document["targets"]["stronger"] = document["targets"]["renamed"] | {"model": "gpt-real-large"}
+            yaml = json.dumps({**document, "routes": [*document["routes"][:-1], CHOSEN]})
         if kind == "refused":
             yaml = json.dumps({**json.loads(yaml), "routes": json.loads(yaml)["routes"][:1]})
         reporter = [sys.executable, "-c", _REPORTER]

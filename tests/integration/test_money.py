@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -20,6 +19,7 @@ from tests.integration.conftest import chat
 from tests.support.faults import Behaviour, stall
 from tests.support.gateway import Gateway, start_gateway
 from tests.support.upstream import Upstream
+from tests.support.webhook import webhook
 
 FARTHING = str(Path(sys.executable).parent / "farthing")
 SECRETS = {
@@ -255,31 +255,13 @@ def test_a_second_process_on_the_same_data_is_refused(tmp_path):
 
 
 def test_soft_limits_reach_the_webhook():
-    received: list[dict] = []
-
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    server = HTTPServer(("127.0.0.1", 0), Hook)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with serving() as upstream:
-            more = {
-                "budgets": [{"scope": "all", "limit": "$0.01/day", "soft": ["10%", "90%"]}],
-                "money": {"alert_webhook": "env:HOOK"},
-            }
-            env = {**SECRETS, "HOOK": f"http://127.0.0.1:{server.server_port}/hook"}
-            with start_gateway(policy(upstream.url, **more), env) as gateway, client(gateway) as http:
-                http.post("/v1/chat/completions", json=chat("m", max_tokens=2000))
-                http.post("/v1/chat/completions", json=chat("m", max_tokens=2000))
-                until(lambda: len(received) == 1)
-        assert (received[0]["budget"], received[0]["threshold"]) == ("all/day", 0.1)
-    finally:
-        server.shutdown()
-        server.server_close()
+    with webhook() as (url, received), serving() as upstream:
+        more = {
+            "budgets": [{"scope": "all", "limit": "$0.01/day", "soft": ["10%", "90%"]}],
+            "money": {"alert_webhook": "env:HOOK"},
+        }
+        with start_gateway(policy(upstream.url, **more), {**SECRETS, "HOOK": url}) as gateway, client(gateway) as http:
+            http.post("/v1/chat/completions", json=chat("m", max_tokens=2000))
+            http.post("/v1/chat/completions", json=chat("m", max_tokens=2000))
+            until(lambda: len(received) == 1)
+    assert (received[0]["budget"], received[0]["threshold"]) == ("all/day", 0.1)

@@ -17,11 +17,13 @@ RANK = {
     "encoder": 2,
     "guarantee": 2,
     "certificates": 2,
+    "commands": 2,
     "access": 3,
     "cache": 3,
     "dispatch": 3,
     "ledger": 3,
     "pool": 3,
+    "rollout": 3,
     "routing": 3,
     "telemetry": 3,
     "pipeline": 4,
@@ -34,6 +36,7 @@ RANK = {
     "caching": 6,
     "choosing": 6,
     "gauges": 6,
+    "rolling": 6,
     "app": 7,
     "cli": 8,
 }
@@ -60,7 +63,9 @@ PURE = ("policy/table.py", "policy/compile.py", "dispatch/retry.py", "dispatch/v
         "cache/wording.py", "cache/replay.py", "cache/same.py", "cache/answers.py",
         "cache/doorkeeper.py", "policy/conditions.py", "policy/facts.py", "policy/patterns.py", "policy/choosing.py",
         "policy/resolve.py", "policy/compile_match.py", "protocol/texts.py", "routing/decide.py", "routing/caps.py",
-        "routing/shares.py")  # fmt: skip
+        "routing/judge.py", "routing/judge_answers.py", "routing/neighbours.py", "protocol/own.py",
+        "rollout/bucket.py", "rollout/state.py", "rollout/tally.py", "rollout/show.py",
+        "routing/shares.py", "routing/drift.py", "routing/costs.py", "routing/calibrate.py")  # fmt: skip
 
 
 def room(module: str) -> str:
@@ -111,5 +116,25 @@ def test_only_settings_reads_the_environment():
 
 def test_importing_the_package_is_light():
     code = f"import sys, gateway, gateway.pipeline; print([m for m in {HEAVY!r} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_a_gateway_that_serves_loads_what_it_needs_alone():
+    optional = (
+        "numpy",
+        "onnxruntime",
+        "tokenizers",
+        "qdrant_client",
+        "torch",
+        "httpx",
+        "redis",
+        "psycopg",
+        "opentelemetry",
+    )
+    code = (
+        "import sys; from gateway import cli; cli._parser(['serve']); import gateway.app;"
+        f"print([m for m in {optional!r} if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

@@ -2,22 +2,14 @@
 
 import itertools
 
-import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from tests.support.account_worlds import EmbeddedWorld, RedisWorld
-from tests.support.redis_server import RedisServer
 
 settings.register_profile("money", max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 
 _serial = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory):
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest_asyncio.fixture(params=["embedded", "redis"])

@@ -287,7 +287,7 @@ async def test_a_folder_whose_gateway_is_gone_is_stored_and_disowned_by_another(
         gone = kept_owner(folder)
         own.disown(gone._replace(start=gone.start + 1), store.charged)
 
-    replay_abandoned(tmp_path, tmp_path / "own", store, SystemClock(), disown)
+    replay_abandoned(tmp_path, store, SystemClock(), disown)
     back = next_owner(tmp_path / "gone-1", time.time())
     assert back.name == f"{1:016x}"
     first = await world.client(0)

@@ -4,19 +4,12 @@ import pytest
 import pytest_asyncio
 
 from tests.support.cache_stores import DistributedWorld, FileWorld, MemoryWorld
-from tests.support.redis_server import RedisServer
 
 
 def pytest_addoption(parser):
     parser.addoption(
         "--qdrant", default=None, help="a Qdrant server for the cache's contract suite, e.g. http://host:6333"
     )
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory):
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture(params=["memory", "file", "redis and local qdrant", "redis and qdrant server"])

@@ -4,22 +4,6 @@ import pytest
 
 from gateway.access.keys_database import KeyStore
 from gateway.database import open_database
-from tests.support.postgres_server import postgres_server
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    with postgres_server() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/keys.db"
-        return
-    with request.getfixturevalue("postgres").database() as fresh:
-        yield fresh
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def wrong(found):
 
 
 IDENTITY = "baseline - charged is the sum of savings less waste and own cost"
-COSTS = "attempts and own cost are what was charged"
+COSTS = "the attempts are what was charged"
 HOURS = "hourly roll-ups are the sums of their rows"
 DAYS = "daily roll-ups are the sums of their hours"
 BUDGETS = "budgets have committed what their rows are charged"

@@ -91,3 +91,10 @@ async def test_an_alert_that_is_not_taken_is_counted_and_the_next_one_goes_out()
     noted.note([Spent(TODAY, 900, 0)], 11.0)
     assert [body["threshold"] for body in await announced(noted, receiver)] == [0.9]
     assert noted.undelivered == 1
+
+
+async def test_what_is_not_of_a_budget_reaches_the_webhook_too():
+    receiver = Receiver()
+    noted = alerts(receiver)
+    noted.send("routing.calibration_stale", {"route": "r", "at_s": 10.0})
+    assert await announced(noted, receiver) == [{"type": "routing.calibration_stale", "route": "r", "at_s": 10.0}]

@@ -1,6 +1,8 @@
 """Which threshold a sample certifies, and what is said of one that certifies none."""
 
+import argparse
 import contextlib
+import json
 import math
 
 import numpy as np
@@ -10,9 +12,10 @@ from gateway.cache import calibrate_commands as commands
 from gateway.cache.calibrate import GRID, Rows, calibrate, rows_of_labels, rows_of_pairs
 from gateway.cache.evaluate import Labelled, Outcome
 from gateway.cache.labels import UNSURE, Label, Labels, LabelStore
+from gateway.commands import conclude, put
 from gateway.core.errors import BadRequest
 from gateway.database import open_database
-from gateway.guarantee.certificate import load, voids
+from gateway.guarantee.certificate import dump, load, voids
 from gateway.policy.caching import CacheRule, SemanticRule
 from tests.support.keys import NOW
 
@@ -137,22 +140,32 @@ async def test_labels_come_back_from_the_database_as_they_were_noted(tmp_path):
 def test_a_certificate_is_written_whole_and_read_back(tmp_path):
     made = found(Rows([0.9] * 500, [0.0] * 500)).certified
     path = tmp_path / "certificates" / "cache-r.json"
-    commands.write(made, path)
+    put(path, dump(made))
     assert load(path.read_bytes()) == made
-    assert voids(made, VERSIONS) is None
+    assert voids(made.versions, VERSIONS) is None
     assert [each.name for each in path.parent.iterdir()] == ["cache-r.json"]
     with pytest.raises(BadRequest, match="fix: --out"):
-        commands.write(made, tmp_path / "certificates" / "cache-r.json" / "below")
+        put(tmp_path / "certificates" / "cache-r.json" / "below", b"")
 
 
-def test_the_report_says_what_was_certified_and_what_was_not(tmp_path):
+def test_the_report_says_what_was_certified_and_what_was_not(tmp_path, capsys):
     good, bad = found(Rows([0.9] * 500, [0.0] * 500)), found(Rows([0.9] * 100, [0.0] * 100))
     path = tmp_path / "cache-r.json"
-    text = commands.as_text(good, path, written=True)
-    assert "scores from 0.900, counted on n = 500" in text
-    assert f"written          {path}" in text
-    text = commands.as_text(bad, path, written=False)
+
+    def said(calibration, *options):
+        arguments = argparse.Namespace(dry_run="--dry-run" in options, json="--json" in options)
+        status = conclude(arguments, commands.finding(calibration, path, VERSIONS))
+        return status, capsys.readouterr().out
+
+    status, text = said(bad)
+    assert (status, path.exists()) == (1, False)
     assert "about 299 requests like these" in text
     assert "keeps the certificate" not in text
-    path.touch()
-    assert "keeps the certificate" in commands.as_text(bad, path, written=False)
+    assert "warning: few requests" in text
+    assert f"not written      {path}" in said(good, "--dry-run")[1]
+    assert not path.exists()
+    status, text = said(good, "--json")
+    assert "scores from 0.900, counted on n = 500" in text
+    assert f"written          {path}" in text
+    assert (status, json.loads(text.splitlines()[-1])["written"]) == (0, True)
+    assert "keeps the certificate" in said(bad)[1]

@@ -104,7 +104,7 @@ def test_the_hash_is_that_of_canonical_json_without_it():
     ],
 )
 def test_another_version_of_any_part_voids_a_certificate(now, reason):
-    assert c.voids(CERTIFICATE, now) == reason
+    assert c.voids(CERTIFICATE.versions, now) == reason
 
 
 def test_a_score_on_the_threshold_is_accepted_and_nan_is_not():
@@ -127,6 +127,19 @@ def test_a_histogram_counts_every_score_where_it_will_look_for_it(scores):
     assert [count / len(scores) for count in bins] == list(found.shares)
     assert len(found.edges) == len(found.shares) - 1 <= 9
     assert msgspec.json.decode(msgspec.json.encode(found), type=c.Histogram) == found
+
+
+def test_weighted_scores_are_as_many_as_they_stand_for():
+    few = c.histogram([0.1, 0.2, 0.3], weights=[1.0, 7.0, 2.0])
+    assert few == c.histogram([0.1] + [0.2] * 7 + [0.3] * 2)
+    assert c.histogram([0.3, 0.1, 0.2], weights=[4.0, 2.0, 14.0]) == few
+
+
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.8, 0.98])
+def test_the_band_is_as_wide_on_either_side_of_the_threshold(share):
+    low, high = c.share_band(share, 2000)
+    assert low < share < high
+    assert c.share_band(1 - share, 2000) == pytest.approx((1 - high, 1 - low))
 
 
 @pytest.mark.parametrize("scores", [[], [0.1, float("nan"), 0.2]])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.guarantee import bounds
 from gateway.guarantee.certificate import Certificate, Subject
-from gateway.guarantee.certify import Sample, Target, Uncertified, candidates, certify, data_hash, thinned
+from gateway.guarantee.certify import Sample, Target, Uncertified, candidates, certify, data_hash, thinned, tight
 
 SUBJECT = Subject(kind="cache", route="faq", date="2026-03-01", data_hash="d" * 64, versions={"encoder": "1"})
 GRID = np.linspace(0.99, 0.0, 100)
@@ -238,3 +238,11 @@ def test_a_hundred_thousand_rows_and_a_thousand_candidates_take_less_than_a_seco
     found = certify(sample, steps, Target(alpha=0.05, loss=loss), SUBJECT, method=method)
     assert time.process_time() - start < 1
     assert isinstance(found, Certificate)
+
+
+@pytest.mark.parametrize(
+    ("accept", "scores", "kept"),
+    [("at_least", [0.9, 0.5, 0.5, -np.inf], [1.0, 0.9, 0.5]), ("at_most", [0.1, 0.1, 0.6, np.inf], [0.1, 0.6])],
+)
+def test_of_thresholds_that_accept_the_same_the_safest_is_kept(accept, scores, kept):
+    assert tight([0.3, 0.9, 0.1, 0.5, 0.6, 0.2, 1.0], scores, accept).tolist() == kept

@@ -70,3 +70,17 @@ def test_the_schema_is_printed_as_it_is_shipped():
     out = io.StringIO()
     assert schema_command(out) == 0
     assert out.getvalue() == schema_text()
+
+
+def test_what_is_on_trial_beside_a_policy_is_checked_too(tmp_path):
+    (tmp_path / "candidate").mkdir()
+    (tmp_path / "candidate" / "p.yaml").write_text("version: 1\ntargets:\n  a: {provider: sandbx}\n")
+    (tmp_path / "rollout.yaml").write_text("version: 1\ncandidate: candidate\nmode: shadow\n")
+    code, said = run(tmp_path, SANDBOX)
+    assert code == 1
+    assert "candidate/p.yaml:3: error: targets.a.provider" in said
+    (tmp_path / "rollout.yaml").write_text("version: 1\ncandidate: candidate\nmode: canary\n")
+    code, said = run(tmp_path, SANDBOX)
+    assert (code, "rollout.yaml:3: error: mode: a canary without a share" in said) == (1, True)
+    (tmp_path / "rollout.yaml").write_text("version: 1\ncandidate: candidate\nmode: off\n")
+    assert run(tmp_path, SANDBOX)[0] == 0

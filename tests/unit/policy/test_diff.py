@@ -74,6 +74,11 @@ def test_thresholds_move_in_percent():
     ]
 
 
+def test_what_requests_may_cost_moves_in_dollars_for_1000():
+    old = ONE.replace("target: fast", "classify: {weak: fast, strong: smart, target_cost: $0.8/1k}")
+    assert said(old, old.replace("$0.8", "$1.25")) == ["routes/chat: classify.target_cost: $0.80/1k -> $1.25/1k"]
+
+
 def test_the_rule_of_a_semantic_cache_is_told_key_by_key():
     old = ONE.replace("target: fast", "target: fast, cache: {semantic: {ttl: 1h, max_error: 1%}}")
     new = old.replace("ttl: 1h, max_error: 1%", "ttl: 90m, max_error: 0.5%, shadow_budget: $2/day")

@@ -2,9 +2,11 @@
 
 import pytest
 
+from gateway.core.exchange import Identity
 from gateway.policy.commands import lint_command
 from gateway.policy.lint import lint
 from gateway.policy.load import document_from_text
+from tests.support.policies import policy, problems
 
 TARGETS = """version: 1
 targets:
@@ -136,6 +138,8 @@ def test_a_price_in_the_policy_is_compared_without_a_price_book():
     [
         (choice("tier: light"), "nothing says when the weak target is good enough"),
         (choice("max_quality_loss: 3%, strong_cap_per_key: 40%"), "no certificate speaks of them"),
+        (choice("strong_share: 30%, judge: {target: b}"), "nothing asks the judge"),
+        (choice("strong_share: 30%, judge: {target: b}, compare: 2%"), "rates its own answers"),
         (choice(more="    fallbacks: [a]\n"), "answers when the strong one fails"),
         ("sensitive: {keywords: [x]}\nroutes: [{name: r, match: {}, target: b}]\n", "sensitive requests that it takes"),
     ],
@@ -166,10 +170,17 @@ def test_a_route_before_it_for_all_that_is_sensitive_answers_the_doubt():
         ("{weak: x, strong: b}", "classify.weak", "unknown target"),
         ("{weak: a, strong: a}", "classify.weak", "same target"),
         ("{weak: a, strong: b, max_quality_loss: 3%, strong_share: 30%}", "classify.strong_share", "keep one"),
+        ("{weak: a, strong: b, strong_share: 3%, target_cost: $1/1k}", "classify.target_cost", "keep one"),
+        ("{weak: a, strong: b, target_cost: $1}", "classify.target_cost", "write $0.80/1k"),
         ("{weak: a, strong: b}, target: a", "classify", "keep one"),
         ("{weak: nameless, strong: b}", "classify.weak", "names no model"),
         ("{weak: a, strong: b}, fallbacks: [nameless]", "fallbacks[0]", "names no model"),
         ("{weak: a}", "classify.strong", "missing"),
+        ("{weak: a, strong: b, tier: judge}", "classify.tier", "nobody is named to judge"),
+        ("{weak: a, strong: b, compare: 2%}", "classify.compare", "until somebody rates them"),
+        ("{weak: a, strong: b, judge: {target: x}}", "classify.judge.target", "unknown target"),
+        ("{weak: a, strong: b, judge: {target: nameless}}", "classify.judge.target", "names no model"),
+        ("{weak: a, strong: a, judge: {}}", "classify.judge.target", "missing"),
         ("{weak: a, strong: b, threshold: 0.3}", "classify.threshold", "unknown key"),
     ],
 )
@@ -180,3 +191,16 @@ def test_a_choice_that_cannot_be_made_is_an_error(classify, key, says, tmp_path,
     said = capsys.readouterr().out
     assert f"routes[0].{key}: " in said
     assert says in said
+
+
+def test_a_route_that_is_sensitive_has_no_judge_outside():
+    text = "routes: [{name: r, match: {}, sensitive: true, classify: {weak: a, strong: a2, tier: judge, judge: {target: b}}}]\n"
+    targets = f"{TARGETS}  a2: {{provider: vllm, model: m-a2}}\n"
+    said = [each.message for each in problems(targets + text)]
+    assert any("the target 'b' is not self-hosted" in each for each in said), said
+
+
+def test_what_comparing_may_cost_is_a_budget_of_its_own():
+    more = "strong_share: 30%, judge: {target: b}, compare: 2%, compare_budget: $5/day"
+    limits = policy(TARGETS.removeprefix("version: 1\n") + choice(more)).limits(Identity("compare:c", "compare"), "c")
+    assert [(budget.scope, budget.limit_micro_usd) for budget in limits.budgets] == [("tenant:compare:c", 5_000_000)]

@@ -31,6 +31,17 @@ def test_a_percentage_that_could_mean_two_things_is_refused(value):
         units.fraction(value)
 
 
+@pytest.mark.parametrize(("text", "micro"), [("$0.80/1k", 800_000), ("0.8/1k", 800_000), ("$12/1k", 12_000_000)])
+def test_a_cost_is_for_1000_requests(text, micro):
+    assert units.cost_per_thousand(text) == micro
+
+
+@pytest.mark.parametrize("value", ["$0.80", "0.8/k", "0/1k", "-1/1k", "1/1k/1k", 0.8, None, "1/1k\n", "9" * 50 + "/1k"])
+def test_a_cost_of_something_else_is_refused(value):
+    with pytest.raises(units.BadValue):
+        units.cost_per_thousand(value)
+
+
 @pytest.mark.parametrize(("value", "text"), [("$2.10", "2.10"), (2.1, "2.1"), (3, "3"), ("0", "0")])
 def test_money_keeps_its_decimals(value, text):
     assert units.usd_text(value) == text

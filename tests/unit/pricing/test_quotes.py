@@ -46,3 +46,10 @@ def test_invented_model_names_do_not_fill_the_memory(tmp_path):
         quote(TARGET, f"model-{number}", MILLION)
     assert len(quote._known) <= MAX_QUOTES
     assert quote(TARGET, "m", MILLION) == 2_000_000
+
+
+def test_two_targets_of_one_name_have_prices_of_their_own(tmp_path):
+    quote = quotes(tmp_path, [JUNE_1ST])
+    other = Target("t", "openai_compatible", options={"preset": "p", "price": {"input": 7_000_000, "output": 0}})
+    for _ in range(2):
+        assert (quote(TARGET, "m", MILLION), quote(other, "m", MILLION)) == (2_000_000, 7_000_000)

@@ -11,8 +11,8 @@ SERVED = Usage(uncached_input=1_000, cache_read=1_000, output=100)
 """At the dear price: 2,500 + 1,250 + 1,000 micro-USD."""
 
 
-def attempt(cost, usage=SERVED, error=None):
-    return Attempt("t", None, 200, error, 0.0, 1.0, usage=usage, cost_micro_usd=cost)
+def attempt(cost, usage=SERVED, error=None, own=False):
+    return Attempt("t", None, 200, error, 0.0, 1.0, usage=usage, cost_micro_usd=cost, own=own)
 
 
 def test_the_cheaper_target_saves_the_difference():
@@ -36,7 +36,14 @@ def test_a_request_that_was_not_served_has_only_waste():
 
 
 def test_an_answer_from_the_cache_saves_all_of_it():
-    assert savings(DEAR, SERVED, [], hit=True, own=40) == Savings(4_750, cache=4_750, own=40)
+    assert savings(DEAR, SERVED, [attempt(40, own=True)], hit=True) == Savings(4_750, cache=4_750, own=40)
+
+
+def test_a_call_of_the_gateways_own_is_neither_the_answer_nor_a_try():
+    judge = attempt(40, own=True)
+    assert savings(DEAR, SERVED, [judge, attempt(300)]) == Savings(4_750, routing=4_450, own=40)
+    assert savings(DEAR, None, [judge, attempt(None, None, "connect")]) == Savings(0, own=40)
+    assert savings(DEAR, SERVED, [attempt(None, own=True), attempt(300)]) is None, "a part is unknown"
 
 
 def test_a_shorter_prompt_and_a_better_route_are_told_apart():
@@ -59,16 +66,16 @@ amounts = st.integers(0, 10**7)
 signed = st.integers(-(10**7), 10**7)
 tokens = st.integers(0, 300_000)
 usages = st.builds(Usage, tokens, tokens, tokens, tokens, tokens)
-attempts = st.builds(attempt, amounts, usages, st.none() | st.just("broken")) | st.just(attempt(None, None, "connect"))
+attempts = st.builds(attempt, amounts, usages, st.none() | st.just("broken"), st.booleans()) | st.just(
+    attempt(None, None, "connect")
+)
 tiers = st.builds(Tier, amounts, amounts, st.none() | amounts)
 
 
-@given(tiers, st.none() | usages, st.lists(attempts, max_size=5), st.booleans(), signed, amounts, amounts)
+@given(tiers, st.none() | usages, st.lists(attempts, max_size=5), st.booleans(), signed, amounts)
 @settings(max_examples=500)
-def test_the_terms_add_up_to_the_micro_dollar(tier, original, tried, hit, compression, escalation, own):
-    found = savings(
-        ModelPrice((tier,)), original, tried, hit=hit, compression=compression, waste_escalation=escalation, own=own
-    )
-    charged = sum(each.cost_micro_usd or 0 for each in tried) + own
+def test_the_terms_add_up_to_the_micro_dollar(tier, original, tried, hit, compression, escalation):
+    found = savings(ModelPrice((tier,)), original, tried, hit=hit, compression=compression, waste_escalation=escalation)
+    charged = sum(each.cost_micro_usd or 0 for each in tried)
     assert found.baseline - charged == found.net
     assert found.baseline == (0 if original is None else ModelPrice((tier,)).cost_total(original))

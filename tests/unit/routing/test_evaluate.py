@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.errors import BadRequest
 from gateway.routing import evaluate
+from tests.support.commands import run as called
 
 KEYS = ["n", "apgr", "apgr_ci95", "cpt50", "cpt80", "random_apgr", "oracle_apgr", "p50_ms", "p99_ms"]
 
@@ -28,7 +29,7 @@ def data(tmp_path_factory):
 
 
 def run(capsys, data, *options):
-    assert evaluate.main(["--data", str(data), "--prompt", "q", "--json", *options]) == 0
+    assert called(evaluate.register, "routing", "--data", str(data), "--prompt", "q", "--json", *options) == 0
     lines = capsys.readouterr().out.splitlines()
     return "\n".join(lines[:-1]), json.loads(lines[-1])
 
@@ -92,11 +93,11 @@ def test_the_same_seed_gives_the_same_figures(capsys, data):
 )
 def test_what_cannot_be_evaluated_is_refused(data, options, words):
     with pytest.raises(BadRequest, match=words):
-        evaluate.main(["--data", str(data), "--prompt", "q", *options])
+        called(evaluate.register, "routing", "--data", str(data), "--prompt", "q", *options)
 
 
 @pytest.mark.parametrize("options", [["--folds", "1"], ["--folds", "x"], ["--folds", "2", "--train", "f"]])
 def test_options_that_make_no_sense_end_with_usage(data, options, capsys):
     with pytest.raises(SystemExit):
-        evaluate.main(["--data", str(data), *options])
+        called(evaluate.register, "routing", "--data", str(data), *options)
     assert "usage" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from gateway.encoder.port import EncoderError, Encoding
 from gateway.policy.resolve import resolved
 from gateway.routing.caps import StrongCaps
 from gateway.routing.choose import Choose
-from gateway.routing.decide import Threshold, decide
+from gateway.routing.decide import Scored, Threshold, decide
 from gateway.routing.light import HeadError
 from gateway.routing.reading import read_request
 from gateway.routing.scorer import Scorer, open_scorer
@@ -59,8 +59,14 @@ class Encoder:
         pass
 
 
-async def settle(each, threshold=0.0, scorer=SCORER, encoder=None, certificate="c"):
-    stage = Choose(lambda: scorer, lambda: encoder, lambda rule: Threshold(threshold, certificate), StrongCaps())
+async def settle(each, threshold=0.0, scorer=SCORER, encoder=None, certificate="c", neighbours=None):
+    stage = Choose(
+        lambda: scorer,
+        lambda: encoder,
+        lambda rule: Threshold(threshold, certificate),
+        StrongCaps(),
+        lambda: neighbours,
+    )
     seen = []
 
     async def answer(passed):
@@ -158,6 +164,47 @@ async def test_a_text_beyond_the_window_has_the_light_score_by_nature():
     assert (each.choice.target, each.choice.why, each.choice.tier) == ("weak", "score", "light")
 
 
+class Neighbours:
+    """Labels that say `gain` wherever they are asked, or nothing."""
+
+    def __init__(self, gain=0.5):
+        self.gain = gain
+        self.asked = []
+
+    def score(self, tenant, rule, vector, scored):
+        self.asked.append((tenant, rule.route, scored.tier))
+        return scored if self.gain is None else Scored(self.gain, "neighbours")
+
+
+async def test_neighbours_of_the_tenant_move_the_heads_score():
+    each, neighbours = exchange(made("neighbours")), Neighbours()
+    await settle(each, 0.4, encoder=Encoder(), neighbours=neighbours)
+    assert (each.choice.target, each.choice.tier, each.choice.score) == ("strong", "neighbours", 0.5)
+    assert neighbours.asked == [("default", "r", "embed")]
+
+
+async def test_a_sparse_neighbourhood_leaves_the_heads_score_under_the_certificate():
+    each = await settle(exchange(made("neighbours")), 9.0, encoder=Encoder(), neighbours=Neighbours(None))
+    assert (each.choice.target, each.choice.why, each.choice.tier) == ("weak", "score", "embed")
+
+
+async def test_neighbours_need_a_vector_that_came_and_labels_that_are_open():
+    neighbours = Neighbours()
+    late = await settle(exchange(made("neighbours")), 9.0, encoder=None, neighbours=neighbours)
+    assert (late.choice.why, late.scored.late) == ("embed_unavailable", True)
+    long = await settle(exchange(made("neighbours")), 9.0, encoder=Encoder(None), neighbours=neighbours)
+    assert (long.choice.why, long.choice.tier) == ("score", "light")
+    closed = await settle(exchange(made("neighbours")), 9.0, encoder=Encoder(), neighbours=None)
+    assert closed.choice.tier == "embed"
+    assert neighbours.asked == []
+
+
+async def test_one_pass_serves_the_head_and_the_neighbours():
+    encoder = Encoder()
+    await settle(exchange(made("neighbours")), 9.0, encoder=encoder, neighbours=Neighbours())
+    assert encoder.asked == [EASY]
+
+
 @pytest.mark.parametrize(("model", "target"), [("auto:cheap", "weak"), ("auto:best", "strong")])
 async def test_what_the_caller_asks_is_not_scored(model, target):
     each = await settle(exchange(made(), model=model), scorer=Broken(SCORER.light))
@@ -168,6 +215,8 @@ def test_versions_name_every_part_that_scores():
     assert set(SCORER.versions("light", "e1")) == {"features", "head"}
     assert SCORER.versions("embed", "e1")["encoder"] == "e1"
     assert SCORER.versions("embed", None)["encoder"] == ""
+    assert SCORER.versions("neighbours", "e1") == {**SCORER.versions("embed", "e1"), "neighbours": "1"}
+    assert set(SCORER.versions("judge", "e1")) == {"judge_prompt"}
 
 
 def test_a_vector_of_another_size_is_no_score():

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.guarantee.certificate import Certificate, Subject, dump, path_of, seal
 from gateway.guarantee.certify import Sample, Target, certify
-from gateway.routing.shares import calibrate_share, dump_share, share_path
+from gateway.routing.shares import at_threshold, calibrate_share, dump_share, share_path
 from gateway.routing.thresholds import Thresholds
 from tests.support.policies import policy
 
@@ -101,6 +101,31 @@ def test_a_refuted_certificate_states_none(tmp_path):
     thresholds = Thresholds(tmp_path, lambda tier: PARTS)
     thresholds.certificates.refute(made, "refuted by live traffic")
     assert thresholds.of(CERTIFIED).why == "refuted by live traffic"
+
+
+def test_what_traffic_has_left_behind_is_no_certificate_and_still_a_share(tmp_path):
+    certified = certificate()
+    shared = calibrate_share(
+        [n / 1000 for n in range(1000)], 0.3, route="r", date="2026-01-01T00:00:00+00:00", versions=VERSIONS
+    )
+    put(tmp_path, path_of("routing", "r"), dump(certified))
+    put(tmp_path, share_path("r"), dump_share(shared))
+    thresholds = Thresholds(tmp_path, lambda tier: PARTS)
+    assert thresholds.of(CERTIFIED).value == certified.threshold
+    assert [thresholds.mark(each.hash, "stale: x") for each in (certified, shared, shared)] == [True, True, False]
+    assert (thresholds.of(CERTIFIED).value, thresholds.of(CERTIFIED).why) == (None, "stale: x")
+    assert (thresholds.of(SHARED).value, thresholds.of(SHARED).why) == (shared.threshold, "uncertified; stale: x")
+    assert thresholds.standing(SHARED).stale == "stale: x"
+
+
+def test_a_share_and_a_cost_are_not_taken_for_each_other(tmp_path):
+    shared = calibrate_share([n / 1000 for n in range(1000)], 0.3, route="r", date="d", versions=VERSIONS)
+    put(tmp_path, share_path("r"), dump_share(shared))
+    assert of(tmp_path, rule("target_cost: $1/1k")).why == "calibrated for another cost than the policy's"
+    costing = at_threshold([0.1, 0.9], 0.5, None, route="r", date="d", versions=VERSIONS, target_cost=1_000_000)
+    put(tmp_path, share_path("r"), dump_share(costing))
+    assert of(tmp_path, rule("target_cost: $1/1k")).value == 0.5
+    assert of(tmp_path, SHARED).why == "calibrated for a cost, the policy asks for 0.3"
 
 
 def test_a_changed_file_certifies_nothing(tmp_path):

@@ -122,3 +122,13 @@ def test_an_attempt_without_an_answer_has_no_status():
 def test_the_token_boundaries_are_powers_of_four():
     assert TOKENS[:4] == (1, 4, 16, 64)
     assert TOKENS[-1] == 67108864
+
+
+def test_a_judges_call_is_told_from_the_answers():
+    judge = attempt(target="judge", own=True)
+    found = attempt_attributes(record(attempts=(judge, attempt())), judge)
+    assert (found["farthing.own"], found["farthing.target"]) == (True, "judge")
+    assert not {"gen_ai.request.model", "gen_ai.response.model"} & set(found)
+    alone = attempt_attributes(record(attempts=(judge,), outcome="upstream_error"), judge)
+    assert "gen_ai.response.id" not in alone
+    assert "farthing.own" not in attempt_attributes(record(), attempt())

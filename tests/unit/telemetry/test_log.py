@@ -134,6 +134,8 @@ def test_a_request_is_one_line_with_its_figures_and_no_prompt(access_lines):
         "key": "key-1",
         "route": "default",
         "target": "gpt",
+        "policy": "abc123",
+        "shadow": None,
         "requested_model": "fast",
         "model": "gpt-4o-2024-08-06",
         "attempts": 1,

@@ -1,0 +1,1 @@
+"""Another policy on trial beside the one in force, and the way back from either."""
