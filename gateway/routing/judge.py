@@ -42,18 +42,20 @@ def judge_request(text: str, model: str, *, mark: str | None = None) -> dict[str
     """
     mark = mark or secrets.token_hex(8)
     shown = text if len(text) <= HEAD + TAIL else f"{text[:HEAD]}\n[...]\n{text[-TAIL:]}"
+    asked = f"<{mark}>\n{shown}\n<{mark}>\nRate the request above."
+    return form(model, INSTRUCTIONS, asked, "difficulty", SCHEMA, MAX_TOKENS)
+
+
+def form(
+    model: str, instructions: str, asked: str, name: str, schema: dict[str, Any], max_tokens: int
+) -> dict[str, Any]:
+    """A chat completions body that is answered by JSON of `schema`, named `name`."""
     return {
         "model": model,
-        "messages": [
-            {"role": "system", "content": INSTRUCTIONS},
-            {"role": "user", "content": f"<{mark}>\n{shown}\n<{mark}>\nRate the request above."},
-        ],
+        "messages": [{"role": "system", "content": instructions}, {"role": "user", "content": asked}],
         "temperature": 0,
-        "max_tokens": MAX_TOKENS,
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "difficulty", "strict": True, "schema": SCHEMA},
-        },
+        "max_tokens": max_tokens,
+        "response_format": {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}},
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.routing.judge import bare_json
+from gateway.routing.judge import bare_json, form
 
 _RATING: Final = {"type": "integer", "enum": [1, 2, 3, 4, 5]}
 SCHEMA: Final[dict[str, Any]] = {
@@ -54,19 +54,7 @@ def rate_request(request: str, first: str, second: str, model: str, *, mark: str
         ("The second answer", _shown(second, MOST_ANSWER)),
     )
     quoted = "\n\n".join(f"{title}:\n<{mark}>\n{text}\n<{mark}>" for title, text in parts)
-    return {
-        "model": model,
-        "messages": [
-            {"role": "system", "content": INSTRUCTIONS},
-            {"role": "user", "content": f"{quoted}\n\nRate both answers."},
-        ],
-        "temperature": 0,
-        "max_tokens": MAX_TOKENS,
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "ratings", "strict": True, "schema": SCHEMA},
-        },
-    }
+    return form(model, INSTRUCTIONS, f"{quoted}\n\nRate both answers.", "ratings", SCHEMA, MAX_TOKENS)
 
 
 def read_ratings(answer: str) -> Ratings | None:
