@@ -11,9 +11,8 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any
 
 from gateway.access.accounts import Grant, Refusal, Spent, Unavailable, Window
 from gateway.access.embedded import FORGET_EXPIRED_S, EmbeddedAccounts
@@ -31,6 +30,7 @@ from gateway.access.redis_wire import (
     refusal_of,
     reserve_arguments,
     terms_of,
+    uncounted_in,
     windows_in,
 )
 from gateway.access.truth import Questions, Truth
@@ -404,28 +404,29 @@ class RedisAccounts:
                 self._wake.set()
 
     async def _send_ends(self, most: int) -> int:
-        """How many were sent. Those that need a window initialised first go to the queue's end."""
-        batch = list(islice(self._ends, most))
-        answers = await asyncio.gather(*self._finishing(batch), return_exceptions=True)
-        failure: BaseException | None = None
-        for end, answer in zip(batch, answers, strict=True):
-            self._ends.popleft()
-            if isinstance(answer, BaseException):
-                self._ends.append(end)
-                failure = answer
-            elif answer[0] == "missing" and end.windows:
-                self._ends.append(end)
-                self._uncounted.update((end.windows[place].id, end.windows[place]) for place in answer[3:])
-        if failure is not None:
-            raise failure
-        return len(batch)
+        """How many were sent. Those that must wait, for Redis or until a window is counted, go to the queue's end."""
+        ends = list(islice(self._ends, most))
+        waiting: list[End] = []
+        try:
+            uncounted = await self._finish(ends)
+            for place, windows in uncounted.items():
+                end = ends[place]
+                if end.windows:
+                    waiting.append(end)
+                    self._uncounted.update((end.windows[window].id, end.windows[window]) for window in windows)
+        except BaseException:
+            waiting = ends
+            raise
+        finally:
+            for _ in ends:
+                self._ends.popleft()
+            self._ends += waiting
+        return len(ends)
 
-    async def _finish(self, ends: Sequence[End]) -> list[Answer]:
-        return await asyncio.gather(*self._finishing(ends))
-
-    def _finishing(self, ends: Sequence[End]) -> list[Coroutine[Any, Any, Answer]]:
-        ahead_ms = self._link.ahead_ms[1]
-        return [self._ask("finish", finish_arguments(end, self._name, ahead_ms, self._lag_ms)) for end in ends]
+    async def _finish(self, ends: Sequence[End]) -> dict[int, list[int]]:
+        """As `uncounted_in`."""
+        args = finish_arguments(ends, self._name, self._link.ahead_ms[1], self._lag_ms)
+        return uncounted_in(await self._ask("finish", args))
 
 
 def _unavailable(why: str) -> Unavailable:

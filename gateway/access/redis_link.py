@@ -1,6 +1,8 @@
 """The way to Redis: scripts by their digest, a short deadline, no retries, and a fuse. Knows nothing of budgets.
 
-Calls that come while the few connections are busy travel together in the next pipeline: a burst opens no connections.
+Calls of one turn of the event loop, and those that come while the few connections are busy, travel together in the next
+pipeline: a burst opens no connections. Each lane keeps its connection, and hiredis packs: redis-py's pipeline, pool and
+packer would take most of a call's time (docs/decisions/008-redis-path.md).
 A server that does not answer costs one deadline per second for everybody together: after five failures in a row calls
 fail at once, and one call a second tries again.
 """
@@ -12,10 +14,12 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from hiredis import pack_command
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 SCRIPTS = ("reserve", "extend", "finish", "adopt", "open", "beat", "policy", "left")
 FAILURES_IN_A_ROW = 5
@@ -23,6 +27,7 @@ BLOWN_S = 1.0
 LANES = 4
 """Connections, and pipelines under way at once."""
 TOGETHER = 64
+_Command = tuple[str | int, ...]
 _AHEAD_MOST_MS = 4e12
 """Before the first answer: Unix time in milliseconds, until 2096, against a monotonic clock that begins at 0."""
 
@@ -85,6 +90,7 @@ class Link:
         self._fuse = Fuse()
         self._waiting: deque[_Call] = deque()
         self._lanes: set[asyncio.Task[None]] = set()
+        self._starting = False
         folder = files("gateway.access") / "lua"
         # Each prefix has scripts of its own, so that each learns by their absence that the server has started.
         common = f"-- {prefix}\n" + (folder / "common.lua").read_text()
@@ -96,17 +102,11 @@ class Link:
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
             for name, source in self._sources.items()
         }
-        self._pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=LANES,
-            timeout=deadline_s,
-            socket_timeout=deadline_s,
-            socket_connect_timeout=deadline_s,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            decode_responses=True,
+        # Only makes connections. The deadline is the pipeline's, so that no read or write has a timer of its own.
+        self._pool = ConnectionPool.from_url(
+            url, socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=2, decode_responses=True
         )
-        self._redis = Redis(connection_pool=self._pool)
+        self._idle: list[AbstractConnection] = []
 
     async def call(self, script: str, args: Sequence[str | int]) -> list[Any]:
         """The script's answer. Raises `Away` once Redis has been silent for the deadline.
@@ -117,10 +117,7 @@ class Link:
             raise Away("Redis did not answer a moment ago", sent=False)
         call = _Call(script, args, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
-        if len(self._lanes) < LANES:
-            lane = asyncio.create_task(self._lane())
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
+        self._start_lane()
         return await call.answer
 
     async def aclose(self) -> None:
@@ -129,31 +126,49 @@ class Link:
         for lane in lanes:
             lane.cancel()
         await asyncio.gather(*lanes, return_exceptions=True)
+        self._lanes.clear()
+        self._starting = False
         for call in self._waiting:
             call.answer.cancel()
-        await self._redis.aclose()
-        await self._pool.aclose()
+        while self._idle:
+            await self._idle.pop().disconnect(nowait=True)
+
+    def _start_lane(self) -> None:
+        if not self._starting and len(self._lanes) < LANES:
+            self._starting = True
+            self._lanes.add(asyncio.create_task(self._lane()))
 
     async def _lane(self) -> None:
-        while self._waiting:
-            calls = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
-            calls = [call for call in calls if not call.answer.done()]
-            if not calls:
-                continue
-            try:
-                async with asyncio.timeout(self._deadline_s):
-                    answers = await self._send(calls)
-                for call, answer in zip(calls, answers, strict=True):
-                    self._answer(call, TimeoutError("the script did not run") if _did_not_run(answer) else answer)
-            except (RedisError, OSError, TimeoutError) as exc:
-                # Who waits behind would only find the same.
-                calls += self._waiting
-                self._waiting.clear()
-                for call in calls:
-                    self._answer(call, exc)
-            finally:
-                for call in calls:
-                    call.answer.cancel()
+        self._starting = False
+        connection: AbstractConnection
+        connection = self._idle.pop() if self._idle else self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            while self._waiting:
+                calls = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
+                if self._waiting:
+                    self._start_lane()
+                calls = [call for call in calls if not call.answer.done()]
+                if not calls:
+                    continue
+                try:
+                    async with asyncio.timeout(self._deadline_s):
+                        await self._pool.ensure_connection(connection)
+                        answers = await self._send(connection, calls)
+                    for call, answer in zip(calls, answers, strict=True):
+                        self._answer(call, TimeoutError("the script did not run") if _did_not_run(answer) else answer)
+                except (RedisError, OSError, TimeoutError) as exc:
+                    # Who waits behind would only find the same.
+                    calls += self._waiting
+                    self._waiting.clear()
+                    for call in calls:
+                        self._answer(call, exc)
+                finally:
+                    for call in calls:
+                        call.answer.cancel()
+        finally:
+            self._idle.append(connection)
+            # Not in a callback: a call that comes before that would find every lane taken, and none that serves it.
+            self._lanes -= {asyncio.current_task()}
 
     def _answer(self, call: _Call, answer: list[Any] | Exception) -> None:
         if isinstance(answer, Exception):
@@ -167,33 +182,51 @@ class Link:
             if not call.answer.done():
                 call.answer.set_result(answer)
 
-    async def _send(self, calls: Sequence[_Call]) -> list[Any]:
+    async def _send(self, connection: AbstractConnection, calls: Sequence[_Call]) -> list[Any]:
         """An answer or an exception for each; raises when nothing is known of any."""
-        answers = await self._pipeline(calls)
+        answers = await self._run(connection, calls)
         again = [place for place, answer in enumerate(answers) if _did_not_run(answer)]
         if again:
             if any(isinstance(answers[place], NoScriptError) for place in again):
-                await self._redis.eval(self._fresh, 1, self._key, self._prefix)
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    for source in self._sources.values():
-                        pipe.script_load(source)
-                    await pipe.execute()
-            for place, answer in zip(again, await self._pipeline([calls[place] for place in again]), strict=True):
+                await self._load(connection)
+            for place, answer in zip(again, await self._run(connection, [calls[at] for at in again]), strict=True):
                 answers[place] = answer
         return answers
 
-    async def _pipeline(self, calls: Sequence[_Call]) -> list[Any]:
+    async def _load(self, connection: AbstractConnection) -> None:
+        for commands in (
+            [("EVAL", self._fresh, 1, self._key, self._prefix)],
+            [("SCRIPT", "LOAD", source) for source in self._sources.values()],
+        ):
+            for answer in await _exchange(connection, commands):
+                if isinstance(answer, ResponseError):
+                    raise answer
+
+    async def _run(self, connection: AbstractConnection, calls: Sequence[_Call]) -> list[Any]:
         sent_ms = self._clock() * 1000
         latest = int(sent_ms + self.ahead_ms[1] + self._deadline_s * 1000) + 1
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for call in calls:
-                call.sent = True
-                pipe.evalsha(self._digests[call.script], 1, self._key, self._prefix, *call.args, latest)
-            answers: list[Any] = await pipe.execute(raise_on_error=False)
+        commands: list[_Command] = []
+        for call in calls:
+            call.sent = True
+            commands.append(("EVALSHA", self._digests[call.script], 1, self._key, self._prefix, *call.args, latest))
+        answers = await _exchange(connection, commands)
         if isinstance(answers[0], list):
             # Redis read its clock between the two.
             self.ahead_ms = (answers[0][2] - self._clock() * 1000, answers[0][2] - sent_ms)
         return answers
+
+
+async def _exchange(connection: AbstractConnection, commands: Sequence[_Command]) -> list[Any]:
+    """An answer or the server's error for each. redis-py closes a connection that breaks or is left half-read."""
+    packed = [pack_command(command) for command in commands]  # type: ignore[arg-type]  # its stub knows one argument only
+    await connection.send_packed_command(b"".join(packed), check_health=False)
+    answers: list[Any] = []
+    for _ in commands:
+        try:
+            answers.append(await connection.read_response())
+        except ResponseError as exc:
+            answers.append(exc)
+    return answers
 
 
 def _did_not_run(answer: list[Any] | Exception) -> bool:

@@ -113,8 +113,19 @@ def refusal_of(applies: Applies, held: Held, answer: Answer) -> Refusal | None:
     return None
 
 
-def finish_arguments(end: End, replica: str, ahead_ms: float, lag_ms: int) -> Arguments:
+def finish_arguments(ends: Sequence[End], replica: str, ahead_ms: float, lag_ms: int) -> Arguments:
     """As finish.lua, but for the prefix. `ahead_ms` is the most that Redis' clock can be ahead of the replica's."""
-    ended_ms = end.ended_s * 1000
-    args: Arguments = [end.request_id, end.charged_micro_usd, end.tokens, end.epoch, replica]
-    return [*args, repr(ended_ms), int(ended_ms + ahead_ms) + 1, lag_ms, end.terms, "1" if end.undo else ""]
+    args: Arguments = [replica, lag_ms]
+    for end in ends:
+        ended_ms = end.ended_s * 1000
+        args += (end.request_id, end.charged_micro_usd, end.tokens, end.epoch)
+        args += (repr(ended_ms), int(ended_ms + ahead_ms) + 1, end.terms, "1" if end.undo else "")
+    return args
+
+
+def uncounted_in(answer: Answer) -> dict[int, list[int]]:
+    """Of the ends that finish.lua has left as they are, by place: places of the windows that must be counted first."""
+    found: dict[int, list[int]] = {}
+    for end, window in zip(answer[_FIRST::2], answer[_FIRST + 1 :: 2], strict=True):
+        found.setdefault(end, []).append(window)
+    return found

@@ -6,6 +6,7 @@ at most `LEASE_S` seconds. On Redis, whose clock cannot be moved, both shift wha
 
 import asyncio
 import contextlib
+import struct
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -155,8 +156,10 @@ class RedisWorld(World):
         await (await self.client()).refresh()
 
     async def pass_time(self, seconds: float) -> None:
-        async for key in self.redis.scan_iter(f"{{{self.prefix}}}:bucket:*"):
-            await self.redis.hincrby(key, "t", -int(seconds * 1000))
+        async with redis.asyncio.Redis.from_url(self.url) as raw:
+            async for key in raw.scan_iter(f"{{{self.prefix}}}:rate:*"):
+                level, at_ms = struct.unpack("dd", await raw.get(key))
+                await raw.set(key, struct.pack("dd", level, at_ms - seconds * 1000), keepttl=True)
 
     async def flush(self) -> None:
         """Redis forgets everything, and every replica has noticed."""

@@ -5,11 +5,13 @@
 
 if ARGV[2] ~= '' then
   redis.call('SET', KEYS[1], ARGV[2], 'NX')
+  EPOCH = redis.call('GET', KEYS[1])
 end
 local beats = P .. 'alive:' .. ARGV[3]
 redis.call('ZREMRANGEBYSCORE', beats, '-inf', int(NOW - ALIVE_MS))
 redis.call('ZADD', beats, int(NOW), ARGV[4])
 redis.call('PEXPIRE', beats, ALIVE_MS)
+keep(ARGV[3])
 sweep()
 local states = {}
 for i = 5, #ARGV do

@@ -14,7 +14,7 @@
 --   gone:ID       this request has ended; whatever of it arrives late from a broken connection changes nothing
 --   window:ID     hash: o reserved, c committed (there once the ledger was asked: `t` Redis' and `m` the asker's own
 --                 millisecond at which it was, `by` the asker), p committed before that
---   bucket:ID     hash: l level, t millisecond; absent when full
+--   rate:ID       two doubles: level, millisecond at which it was; absent when full
 --   slots:ID      requests under way
 --
 -- Time is Redis' own, not the callers': one clock for buckets and leases, however far the replicas' clocks are apart.
@@ -24,11 +24,16 @@ local LEASES = P .. 'leases'
 local ALIVE_MS = 3000
 local clock = redis.call('TIME')
 local NOW = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local EPOCH = redis.call('GET', KEYS[1]) or ''
+
+local function answer(status, ...)
+  return {status, EPOCH, NOW, ...}
+end
 
 -- The last argument is the millisecond at which the caller gives up: what runs after that, from the buffer of a broken
 -- connection when a frozen server goes on, does nothing.
 if NOW > tonumber(table.remove(ARGV)) then
-  return {'late', redis.call('GET', KEYS[1]) or '', NOW}
+  return answer('late')
 end
 
 -- Lua's own conversion turns large numbers into 1e+15, which HINCRBY refuses.
@@ -47,19 +52,22 @@ local function uninitialised(windows)
   return places
 end
 
-local function commit(window, amount)
+-- Changes what is reserved and committed in a window. Before the ledger was asked, what is committed is kept apart; a
+-- window of which nothing is here stays so.
+local function count(window, reserved, committed)
   local key = P .. 'window:' .. window
-  if redis.call('HEXISTS', key, 'c') == 1 then
-    redis.call('HINCRBY', key, 'c', int(amount))
-  elseif redis.call('EXISTS', key) == 1 then
-    redis.call('HINCRBY', key, 'p', int(amount))
+  local field = 'c'
+  if redis.call('HEXISTS', key, 'c') == 0 then
+    if redis.call('EXISTS', key) == 0 then
+      return
+    end
+    field = 'p'
   end
-end
-
-local function unreserve(window, amount)
-  local key = P .. 'window:' .. window
-  if redis.call('EXISTS', key) == 1 then
-    redis.call('HINCRBY', key, 'o', int(0 - tonumber(amount)))
+  if committed ~= 0 then
+    redis.call('HINCRBY', key, field, int(committed))
+  end
+  if reserved ~= 0 then
+    redis.call('HINCRBY', key, 'o', int(reserved))
   end
 end
 
@@ -71,9 +79,13 @@ local function free(slots)
   end
 end
 
--- Remembers whose lease it is, for as long as it can be ended.
+-- Remembers whose lease it is.
 local function own(owner, start, id)
   redis.call('ZADD', P .. 'owner:' .. owner, start, id)
+end
+
+-- What an owner has left can be ended for two days after it, or the last lease of it that was over, was heard of.
+local function keep(owner)
   redis.call('EXPIRE', P .. 'owner:' .. owner, 172800)
 end
 
@@ -82,13 +94,13 @@ end
 local function sweep()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', NOW, 'LIMIT', 0, 128)) do
     local key = P .. 'lease:' .. id
-    local lease = redis.call('HMGET', key, 'b', 'r')
+    local lease = redis.call('HMGET', key, 'b', 'r', 'w')
     if lease[1] then
       local terms = cjson.decode(lease[1])
       for _, window in ipairs(terms.w) do
-        unreserve(window, lease[2])
-        commit(window, tonumber(lease[2]))
+        count(window, -lease[2], tonumber(lease[2]))
       end
+      keep(lease[3])
       free(terms.n)
       redis.call('HSET', key, 'x', '1')
       redis.call('EXPIRE', key, 79200)  -- sooner than its row is deleted: without one it would end as if never sent
@@ -97,30 +109,26 @@ local function sweep()
   end
 end
 
-local function level_of(rate, per_minute)
-  local bucket = redis.call('HMGET', P .. 'bucket:' .. rate, 'l', 't')
-  if not bucket[1] then
+-- What a rate has left, from the value of its key.
+local function level_of(value, per_minute)
+  if not value then
     return per_minute
   end
-  local passed = math.max(0, NOW - tonumber(bucket[2]))
-  return math.min(per_minute, tonumber(bucket[1]) + passed * per_minute / 60000)
+  local level, at = struct.unpack('dd', value)
+  return math.min(per_minute, level + math.max(0, NOW - at) * per_minute / 60000)
 end
 
 local function full_in(level, per_minute)
   return math.ceil((per_minute - level) * 60000 / per_minute)
 end
 
-local function set_level(rate, per_minute, level)
-  local key = P .. 'bucket:' .. rate
+-- Answers in how many milliseconds it is full.
+local function set_level(key, per_minute, level)
   local full_ms = full_in(level, per_minute)
   if full_ms <= 0 then
     redis.call('DEL', key)
   else
-    redis.call('HSET', key, 'l', string.format('%.6f', level), 't', int(NOW))
-    redis.call('PEXPIRE', key, int(full_ms))
+    redis.call('SET', key, struct.pack('dd', level, NOW), 'PX', int(full_ms))
   end
-end
-
-local function answer(status, ...)
-  return {status, redis.call('GET', KEYS[1]) or '', NOW, ...}
+  return full_ms
 end

@@ -4,7 +4,7 @@
 --       was asked, the asker's own, second at which the window may be forgotten (0: never).
 -- Answers: done | changed (flushed since; nothing was written)
 
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then
+if EPOCH ~= ARGV[2] then
   return answer('changed')
 end
 for at = 4, #ARGV, 5 do

@@ -330,3 +330,22 @@ class _Away:
 
     def insert(self, charges):
         raise DatabaseError("away")
+
+
+async def test_what_an_owner_left_is_forgotten_two_days_after_it_or_its_last_lease(world):
+    key = f"{{{world.prefix}}}:owner:replica-0"
+    first, second = await world.client(0), await world.client(1)
+    await reserve(first, "a", lease_s=0.05)
+    await first.refresh()
+    assert 172_000 < await world.redis.ttl(key) <= 172_800
+    await world.crash(0)
+    await world.redis.persist(key)  # as if the process had died before its first heartbeat
+    await until_over(world, second)
+    assert 172_000 < await world.redis.ttl(key) <= 172_800
+
+
+async def until_over(world, accounts):
+    deadline = time.monotonic() + 5
+    while await world.redis.zcard(f"{{{world.prefix}}}:leases"):
+        assert time.monotonic() < deadline, "the lease is never over"
+        await accounts.refresh()

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from gateway.access import redis_link
 from gateway.access.accounts import Grant, Refusal, Unavailable
 from gateway.core.limits import Applies, Budget, Concurrency, Rate
 from tests.support.account_worlds import LEASE_S, RedisWorld, until
@@ -41,12 +42,12 @@ async def unavailable_after_s(accounts, id_):
     return time.perf_counter() - began
 
 
-async def answered(accounts, id_, micro_usd=1_000):
+async def answered(accounts, id_, micro_usd=1_000, applies=MONEY):
     """The first answer, once there is one again."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         try:
-            return await reserve(accounts, id_, MONEY, micro_usd)
+            return await reserve(accounts, id_, applies, micro_usd)
         except Unavailable:
             await asyncio.sleep(0.02)
             id_ += "'"
@@ -321,6 +322,53 @@ async def test_a_server_that_may_drop_counters_is_an_error_in_the_log(world, ser
     await world.redis.config_set("maxmemory-policy", policy)
     await (await world.client()).refresh()
     assert (f"maxmemory-policy noeviction, not {policy}" in caplog.text) == warns
+
+
+async def test_connections_that_the_server_has_closed_are_made_anew(world, server):
+    accounts = await world.client()
+    await asyncio.gather(*[reserve(accounts, f"r{n}") for n in range(3)])
+    for n in range(5):
+        await world.redis.client_kill_filter(_type="normal", skipme=True)
+        # Ends are queued and sent again, a reserve is not: its connection must be a good one.
+        assert isinstance(await reserve(accounts, f"again{n}"), Grant)
+    assert accounts.unavailable == 0
+
+
+async def test_a_call_that_comes_as_the_last_lane_ends_is_answered(world, monkeypatch):
+    """The one that was answered comes again at once, in the turn of the event loop in which its lane ends."""
+    monkeypatch.setattr(redis_link, "LANES", 1)
+    link = redis_link.Link(world.url, time.monotonic, "{lanes}:", 5.0)
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            assert (await link.call("policy", []))[0] == "done"
+    await link.aclose()
+
+
+async def test_one_end_that_must_wait_keeps_no_other_of_its_batch(world, server):
+    other = Applies(budgets=(Budget("tenant:other/total", "tenant:other", "total", 10_000),))
+    truth = world.truth
+
+    async def knows_the_other_only(window):
+        if world.ledger_fails and window.id == SHOP:
+            raise OSError("no ledger")
+        return world.ledger.get(window.id, 0)
+
+    world.truth = knows_the_other_only
+    accounts = await world.client()
+    world.truth = truth
+    await reserve(accounts, "waits")
+    await reserve(accounts, "goes", other)
+    world.ledger_fails = True
+    await world.redis.flushall()
+    await answered(accounts, "c", applies=other)
+    accounts.settle("waits", 600, 0, time.time())
+    world.ledger[SHOP] = 600
+    accounts.settle("goes", 700, 0, time.time())
+    await until(lambda: accounts.waiting == 1, "one waits for the other")
+    assert (await world.state("tenant:other/total@0"))[0] == 700
+    world.ledger_fails = False
+    await world.arrive()
+    assert await world.state(SHOP) == (600, 0)
 
 
 async def test_a_cancelled_reserve_holds_nothing(world, server):
