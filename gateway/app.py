@@ -100,7 +100,8 @@ class Gateway:
         new_id = partial(_new_id, clock)
         self.caching = Caching(settings, self.current, database, clock, new_id, self.encoder)
         self.alerts = Alerts(lambda: self.current().money.alert_webhook, post_json)
-        self.choosing = Choosing(settings, self.current, database, clock, new_id, rng, self.encoder, self.alerts.send)
+        in_service, send = self.rolling.serving.in_service, self.alerts.send
+        self.choosing = Choosing(settings, self.current, in_service, database, clock, new_id, rng, self.encoder, send)
         self.cache_admin = CacheAdmin(lambda: self.caching.opened, self.current, clock)
         self.prober = HealthProber(self.pools, clock, rng)
         self.metrics = PrometheusMetrics()
@@ -119,6 +120,9 @@ class Gateway:
         ask = compose(admit, dispatcher)
         self.caching.ask_through(ask, self._finish)
         self.choosing.ask_through(ask, self._finish, dispatcher, self.quotes.most)
+        if self.books is not None:
+            self.rolling.abort_by(self._operations(self.books), self.alerts.send)
+        self.rolling.certified_by(lambda policy: [*self.choosing.fits(policy), *self.caching.fits(policy)])
         self.rolling.compare_by(lambda: self.choosing.scorer, self.choosing.thresholds.of, self.quotes)
         for policy in self.rolling.serving.in_service():
             self.caching.open_for(policy)
@@ -263,9 +267,11 @@ class Gateway:
 
     def _rollout_routes(self, books: Books) -> list[Row]:
         rolling = self.rolling
-        assert rolling.store is not None, "books have a database"
-        operations = Operations(rolling.store, books.keys.policy_change)
-        return rollout_routes(operations, rolling.compile, rolling.serving.refresh, self.clock)
+        return rollout_routes(self._operations(books), rolling.compile, rolling.serving.refresh, self.clock)
+
+    def _operations(self, books: Books) -> Operations:
+        assert self.rolling.store is not None, "books have a database"
+        return Operations(self.rolling.store, books.keys.policy_change)
 
     def _own_routes(self) -> list[Any]:
         @get("/health/live", media_type=MediaType.TEXT, sync_to_thread=False)

@@ -21,6 +21,7 @@ from gateway.cache.shadow import Shadow
 from gateway.cache.store import StoreError, StoreStats
 from gateway.cache.verify.verifier import VerifierError, load_verifier
 from gateway.cache.watch import Watcher
+from gateway.certificates import Fit
 from gateway.core.clock import Clock
 from gateway.core.exchange import Exchange, Next, Reply
 from gateway.database import Database, DatabaseError
@@ -99,6 +100,10 @@ class Caching:
                 return
         if any(rule.semantic is not None for rule in policy.caching.values()):
             self.opened.open_semantic()
+
+    def fits(self, policy: Policy) -> list[Fit]:
+        """By which certificates the semantic caches of `policy` serve."""
+        return self.opened.fits(policy) if self.opened is not None else []
 
     def policy_changed(self, policy: Policy) -> None:
         """The same for a policy that was reloaded, beside the event loop."""
@@ -216,9 +221,17 @@ class Opened:
 
     def standings(self) -> list[tuple[str, Standing]]:
         """How each route with a semantic cache stands."""
+        return self._standings(self._current())
+
+    def _standings(self, policy: Policy) -> list[tuple[str, Standing]]:
         versions = self.semantic.versions if self.semantic is not None else {}
-        rules = [rule for rule in self._current().caching.values() if rule.semantic is not None]
+        rules = [rule for rule in policy.caching.values() if rule.semantic is not None]
         return [(rule.route, self.certificates.standing(rule, versions)) for rule in rules]
+
+    def fits(self, policy: Policy) -> list[Fit]:
+        """See `Caching`."""
+        standings = self._standings(policy)
+        return [Fit("cache", route, *((s.file, "") if s.serves else (None, s.why))) for route, s in standings]
 
     def drifted(self) -> list[tuple[str, bool]]:
         """Whether the questions of each certified route have changed."""

@@ -7,10 +7,11 @@ requests go to the strong target.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway.certificates import Fit
 from gateway.core.clock import Clock
 from gateway.core.exchange import Exchange, Next, Reply
 from gateway.database import Database, DatabaseError
@@ -46,12 +47,16 @@ _NO_PARTS: Mapping[str, str] = {"head": ""}
 
 
 class Choosing:
-    """The stages and what they ask. `encoder` is shared with the cache; without a `database` nothing is labelled."""
+    """The stages and what they ask. `current` is the last of the policies `in_service`, which all decide requests.
+
+    `encoder` is shared with the cache; without a `database` nothing is labelled.
+    """
 
     def __init__(
         self,
         settings: Settings,
         current: Callable[[], Policy],
+        in_service: Callable[[], Sequence[Policy]],
         database: Database | None,
         clock: Clock,
         new_id: Callable[[], str],
@@ -75,7 +80,7 @@ class Choosing:
         )
         self.comparing = Comparing(self._labels, lambda: encoder.opened, self.thresholds.versions, clock, new_id, rng)
         marks = MarkStore(database) if database is not None else None
-        self.watcher = Watcher(current, self.thresholds, self._labels, marks, alert, clock.wall)
+        self.watcher = Watcher(in_service, self.thresholds, self._labels, marks, alert, clock.wall)
         self.watcher.recall()
 
     def ask_through(
@@ -134,6 +139,17 @@ class Choosing:
         """The same for a policy that was reloaded, beside the event loop."""
         opening = asyncio.get_running_loop().run_in_executor(None, self.open_for, policy)
         opening.add_done_callback(lambda _: self._ready.set())
+
+    def fits(self, policy: Policy) -> list[Fit]:
+        """By which calibrations the routes of `policy` choose."""
+        found: list[Fit] = []
+        for rule in rules(policy):
+            standing = self.thresholds.standing(rule)
+            why = standing.threshold.why or ""
+            holds = standing.threshold.value is not None
+            kind = "routing" if rule.max_quality_loss is not None else "share"
+            found.append(Fit(kind, rule.route, standing.file, "") if holds else Fit(kind, rule.route, None, why))
+        return found
 
     def _encoder_version(self) -> str | None:
         return self._encoder.opened.version if self._encoder.opened is not None else None

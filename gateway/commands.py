@@ -8,7 +8,7 @@ import gzip
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -31,7 +31,8 @@ class Rules(msgspec.Struct, Generic[T], frozen=True):
 class Finding(msgspec.Struct, frozen=True):
     """What a calibration came to: `data` is its file, empty where there is none; `path` is where that belongs.
 
-    `lines` are for people, `warnings` too, below them; `fields` are the object of `--json`.
+    `lines` are for people, `warnings` too, below them; `fields` are the object of `--json`. `beside` are the files that
+    the route has already.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Finding(msgspec.Struct, frozen=True):
     lines: list[str]
     fields: Mapping[str, Any]
     warnings: list[str] = []
+    beside: Sequence[Path] = ()
 
 
 def share(text: str) -> float:
@@ -59,9 +61,21 @@ def calibration_arguments(parser: argparse.ArgumentParser, which: str) -> None:
     add("--since", default="30d", metavar="DATE", help="own traffic from then on: 14d, 2026-11-01 [%(default)s]")
     add("--confidence", type=share, metavar="C", help="0.95 or 95%% [the policy's]")
     add("--policies", type=Path, metavar="DIR", help="directory of policy files [that of `serve`]")
+    add(
+        "--candidate", type=Path, metavar="PATH", help="for this policy on trial; the file still lies beside --policies"
+    )
     add("--out", type=Path, metavar="FILE", help="write there [certificates/ beside the policy]")
     add("--dry-run", action="store_true", help="write nothing")
     add("--json", action="store_true", help="one JSON object as the last line")
+
+
+def rules_for(arguments: argparse.Namespace, rules: Callable[[Path | None], Rules[T]]) -> Rules[T]:
+    """The rules to calibrate for, with the folder whose certificates a gateway reads: that of the policy in force.
+
+    A candidate's own folder is not read by gateways, so what is made for it lies beside the policy too.
+    """
+    home = rules(arguments.policies)
+    return home if arguments.candidate is None else Rules(home.folder, rules(arguments.candidate).rules)
 
 
 def conclude(arguments: argparse.Namespace, found: Finding) -> int:
@@ -70,9 +84,13 @@ def conclude(arguments: argparse.Namespace, found: Finding) -> int:
     if written:
         put(found.path, found.data)
     where = [f"{'written' if written else 'not written':<16} {found.path}"] if found.data else []
+    beside = [path.name for path in found.beside if path.resolve() != found.path.resolve()] if found.data else []
+    if beside:
+        where.append(f"beside           {', '.join(beside)}: kept for policies that they fit")
     say([*found.lines, *where, *(f"warning: {warning}" for warning in found.warnings)])
     if arguments.json:
-        last_line({**found.fields, "warnings": found.warnings, "path": str(found.path), "written": written})
+        place = {"path": str(found.path), "written": written, "beside": beside}
+        last_line({**found.fields, "warnings": found.warnings, **place})
     return 0 if found.data else 1
 
 

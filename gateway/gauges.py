@@ -64,6 +64,16 @@ def rollout(metrics: PrometheusMetrics, serving: Serving) -> None:
         lambda: [((t.policy.hash, t.mode), 0 if serving.stale else t.share)] if (t := serving.trial) else [],
     )
     metrics.gauge(
+        "farthing_rollout_aborted",
+        "1 while a canary is held at 0 % because it broke a condition of --abort-on; absent otherwise.",
+        ("hash", "condition"),
+        lambda: (
+            [((t.policy.hash, t.aborted.partition(":")[0]), 1)]
+            if (t := serving.trial) is not None and t.aborted is not None
+            else []
+        ),
+    )
+    metrics.gauge(
         "farthing_rollout_errors",
         "What is asked for and cannot be done here: a candidate or a pinned policy that does not compile.",
         (),

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gateway.access.authority import Actor
+from gateway.certificates import Fit
 from gateway.core.clock import Clock
 from gateway.core.exchange import Exchange, RequestRecord
 from gateway.database import Database
@@ -18,8 +20,10 @@ from gateway.policy.table import Policy
 from gateway.policy.watch import PolicyHolder
 from gateway.rollout.asked import Asking
 from gateway.rollout.bucket import bucket
+from gateway.rollout.operate import Operations
 from gateway.rollout.serving import Compile, Serving
 from gateway.rollout.shadow import Price, Shadow
+from gateway.rollout.state import Conflict
 from gateway.rollout.store import RolloutStore
 from gateway.routing.decide import ThresholdOf
 from gateway.routing.scorer import Scorer
@@ -38,6 +42,7 @@ class Rolling:
         changed: Callable[[list[Policy]], None],
     ) -> None:
         self.compile = compile_
+        self._wall = clock.wall
         self.store = RolloutStore(database) if database is not None else None
         self.serving = Serving(
             holder,
@@ -57,6 +62,23 @@ class Rolling:
     def compare_by(self, scorer: Callable[[], Scorer | None], threshold_of: ThresholdOf, price: Price) -> None:
         """What a policy in shadow decides with."""
         self._shadow = Shadow(scorer, threshold_of, price)
+
+    def certified_by(self, fits: Callable[[Policy], list[Fit]]) -> None:
+        """What is asked which certificates the routes of a policy decide by."""
+        self.serving.fits = fits
+
+    def abort_by(self, operations: Operations, alert: Callable[[str, Mapping[str, Any]], None]) -> None:
+        """What holds a canary up that breaks its conditions, and who is told."""
+        serving, actor = self.serving, Actor(f"gateway:{self.serving.gateway}")
+
+        def abort(id_: str, why: str) -> bool:
+            try:
+                operations.abort(id_, why, actor, self._wall())
+            except Conflict:
+                return False
+            return True
+
+        serving.abort, serving.alert = abort, alert
 
     def watch(self, exchange: Exchange) -> None:
         """At the end of a request: what the policy in shadow would have done. Never raises."""
@@ -84,9 +106,10 @@ class Rolling:
         """What /health/ready says of it; `None` where there is nothing to say."""
         serving = self.serving
         trial = serving.trial
-        shown = None
+        shown: dict[str, Any] | None = None
         if trial is not None:
             shown = {"policy": trial.policy.hash, "mode": trial.mode, "share": trial.share, "stale": serving.stale}
+            shown["aborted"] = trial.aborted
         return {"pinned": serving.pinned, "on_trial": shown, "rollout_errors": list(serving.errors) or None}
 
 

@@ -12,10 +12,11 @@ import msgspec
 
 from gateway.cache.calibrate import Calibration, Rows, calibrate, rows_of_labels, rows_of_pairs
 from gateway.cache.labels import LabelStore
-from gateway.commands import Finding, Rules, calibration_arguments, conclude, not_certified, share
+from gateway.certificates import Certificates, Standing, files_of
+from gateway.commands import Finding, Rules, calibration_arguments, conclude, not_certified, rules_for, share
 from gateway.core.errors import BadRequest
 from gateway.database import DatabaseError
-from gateway.guarantee.certificate import dump, path_of
+from gateway.guarantee.certificate import binding_of, dump, path_of
 from gateway.policy.caching import CacheRule
 
 _FIX = (
@@ -60,20 +61,19 @@ def register(actions: "argparse._SubParsersAction[argparse.ArgumentParser]", set
 
 
 def _run(arguments: argparse.Namespace, setup: Setup) -> int:
-    known = setup.rules(arguments.policies)
+    known = rules_for(arguments, setup.rules)
     rule = _rule(known.rules, arguments.route)
     assert rule.semantic is not None, "checked"
     rows, versions = _pairs(arguments, setup, rule) if arguments.pairs else _labels(arguments, setup, rule)
-    found = calibrate(
-        rows,
-        rule,
-        arguments.max_error or rule.semantic.max_error,
-        arguments.confidence or rule.semantic.confidence,
-        versions,
-        datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    path: Path = arguments.out or known.folder / path_of("cache", rule.route)
-    return conclude(arguments, finding(found, path, versions))
+    max_error = arguments.max_error or rule.semantic.max_error
+    confidence = arguments.confidence or rule.semantic.confidence
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    found = calibrate(rows, rule, max_error, confidence, versions, date)
+    binding = binding_of(max_error, 1 - confidence, versions)
+    path: Path = arguments.out or known.folder / path_of("cache", rule.route, binding)
+    has = Certificates(known.folder, "cache").standing(rule.route, max_error, confidence, versions)
+    made = finding(found, path, versions, has)
+    return conclude(arguments, msgspec.structs.replace(made, beside=files_of(known.folder, "cache", rule.route)))
 
 
 def _rule(rules: Mapping[str, CacheRule], route: str) -> CacheRule:
@@ -120,24 +120,24 @@ def _labels(arguments: argparse.Namespace, setup: Setup, rule: CacheRule) -> tup
     return rows_of_labels(labels), versions
 
 
-def finding(found: Calibration, path: Path, versions: Mapping[str, str]) -> Finding:
-    """The calibration as it is printed and written."""
+def finding(found: Calibration, path: Path, versions: Mapping[str, str], has: Standing) -> Finding:
+    """The calibration as it is printed and written; `has` is how the route stood before it."""
     judged = f"{found.compared} with a neighbour, of which {found.wrong} wrong, {found.unsure} unsure"
     lines = [
         f"route            {found.route}",
         f"asked            at most {found.max_error:.2%} of all requests wrong, with confidence {found.confidence:.0%}",
         f"labels           {found.rows} requests: {judged}",
-        *_certified(found, path),
+        *_certified(found, has),
     ]
     data = dump(found.certified) if found.certified is not None else b""
     return Finding(path, data, lines, {**msgspec.to_builtins(found), "versions": dict(versions)}, found.warnings)
 
 
-def _certified(found: Calibration, path: Path) -> Iterator[str]:
+def _certified(found: Calibration, has: Standing) -> Iterator[str]:
     made = found.certified
     if made is None:
         yield from not_certified(found.reason or "", found.n, found.n_needed)
-        stays = "; it keeps the certificate that it has" if path.exists() else ""
+        stays = f"; it keeps the certificate that it has, {has.file}" if has.serves else ""
         yield f"                 the route goes on watching{stays}"
         return
     yield f"certified        scores from {made.threshold:.3f}, counted on n = {made.n} ({made.method})"

@@ -15,40 +15,44 @@ from gateway.guarantee.certificate import WINDOW, Certificate, Histogram
 from gateway.guarantee.drift import DRIFTED, stability
 
 log = logging.getLogger("farthing.cache")
+MOST = 4
+"""Certificates of one route that are looked at together: a canary may have its own beside the policy in force."""
 _NONE = -1.0
 """Below every score, and above -inf."""
 
 
-class _Route(msgspec.Struct):
-    """What a route's certificate has seen."""
+class _Seen(msgspec.Struct):
+    """What a certificate has seen."""
 
-    certificate: str
     scores: list[float]
     reference: Histogram | None = None
     stale: bool = False
 
 
 class Drift:
-    """See the module."""
+    """See the module. Of more than `MOST` certificates of a route the one first seen is forgotten."""
 
     def __init__(self) -> None:
-        self._routes: dict[str, _Route] = {}
+        self._routes: dict[str, dict[str, _Seen]] = {}
 
     def add(self, certificate: Certificate, score: float) -> None:
         """Counts one request of the route; -inf where there was nothing to serve."""
-        route = self._routes.get(certificate.route)
-        if route is None or route.certificate != certificate.hash:
-            route = self._routes[certificate.route] = _Route(certificate.hash, [])
-        route.scores.append(score)
-        if len(route.scores) < WINDOW:
+        of_route = self._routes.setdefault(certificate.route, {})
+        seen = of_route.get(certificate.hash)
+        if seen is None:
+            if len(of_route) >= MOST:
+                del of_route[next(iter(of_route))]
+            seen = of_route[certificate.hash] = _Seen([])
+        seen.scores.append(score)
+        if len(seen.scores) < WINDOW:
             return
-        scores, route.scores = route.scores, []
-        if route.reference is None:
-            route.reference = _reference(scores)
+        scores, seen.scores = seen.scores, []
+        if seen.reference is None:
+            seen.reference = _reference(scores)
             return
-        index = stability(route.reference, _counts(route.reference.edges, scores))
-        if index > DRIFTED and not route.stale:
-            route.stale = True
+        index = stability(seen.reference, _counts(seen.reference.edges, scores))
+        if index > DRIFTED and not seen.stale:
+            seen.stale = True
             log.warning(
                 "the questions of route %s have changed (a stability index of %.2f, over %.2f); calibrate it again",
                 certificate.route,
@@ -64,8 +68,8 @@ class Drift:
 
     def stale(self, certificate: Certificate) -> bool:
         """Whether the route's questions have changed since this certificate came into force."""
-        route = self._routes.get(certificate.route)
-        return route is not None and route.stale and route.certificate == certificate.hash
+        seen = self._routes.get(certificate.route, {}).get(certificate.hash)
+        return seen is not None and seen.stale
 
 
 def _reference(scores: list[float]) -> Histogram:

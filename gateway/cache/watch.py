@@ -67,10 +67,16 @@ class Watcher:
 
 
 def _evidence(labels: LabelStore, certificate: Certificate, models: str) -> RiskWatch:
-    """The watch over every sampled request. A hit that could not be judged counts as those that were, so far."""
+    """The watch over every sampled request. A hit that could not be judged counts as those that were, so far.
+
+    A hit that this certificate would not have served is another policy's, on trial beside it: no loss of this one.
+    """
     state = watch(certificate, low=0.0)
     judged = wrong = 0
     for label in labels.of(certificate.route, models, certificate.issued_s, sampled=True):
+        if label.entry is not None and label.score is not None and not certificate.accepts(label.score):
+            state = observe(state, 0.0)
+            continue
         loss = float(label.loss)
         if label.loss == UNSURE:
             loss = wrong / judged if judged else 0.0

@@ -1,8 +1,9 @@
 """Decides what a certificate says, whether it was altered, and whether it still speaks of the parts that serve.
 
-A certificate is a small JSON file beside the policy, `certificates/<kind>-<route>.json`. Its hash shows that it was
-changed by accident or by hand; it is no signature, and who can write the policy can write a certificate. Everything
-here fails closed: what cannot be read as a whole certificate is an error, and the feature it would allow stays off.
+A certificate is a small JSON file beside the policy, `certificates/<kind>-<route>-<binding>.json`: a route has one for
+each promise and set of parts that it was made for. Its hash shows that it was changed by accident or by hand; it is no
+signature, and who can write the policy can write a certificate. Everything here fails closed: what cannot be read as a
+whole certificate is an error, and the feature it would allow stays off.
 """
 
 from bisect import bisect_left, bisect_right
@@ -11,7 +12,7 @@ from datetime import datetime
 from hashlib import sha256
 from itertools import accumulate
 from math import isfinite, isnan, sqrt
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -27,6 +28,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 WINDOW: Final = 1000
 """Requests over which the share accepted and the scores of live traffic are looked at."""
+_BINDING_DIGITS: Final = 8
 _BAND_SLACK: Final = 0.25
 _BAND_Z: Final = 3.0
 
@@ -129,9 +131,24 @@ def load(data: bytes, name: str = "certificate") -> Certificate:
     return certificate
 
 
-def path_of(kind: Kind, route: str) -> str:
-    """Where the certificate of a route lies, from the policy's folder."""
-    return f"certificates/{kind}-{quote(route, safe='')}.json"
+def path_of(kind: str, route: str, binding: str | None = None) -> str:
+    """Where a certificate of a route lies, from the policy's folder; a name without binding serves as well."""
+    name = f"{kind}-{quote(route, safe='')}"
+    return f"certificates/{name}.json" if binding is None else f"certificates/{name}-{binding}.json"
+
+
+def bound_to(promise: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+    """What a calibration is for, in eight hex digits: the promise and the parts.
+
+    A newer one for the same has the same name and takes its place; those for other policies keep theirs.
+    """
+    of = msgspec.json.encode([promise, versions], order="sorted")
+    return sha256(of).hexdigest()[:_BINDING_DIGITS]
+
+
+def binding_of(alpha: float, delta: float, versions: Mapping[str, str]) -> str:
+    """That of a certificate."""
+    return bound_to({"alpha": alpha, "delta": round(delta, 12)}, versions)
 
 
 def voids(certified: Mapping[str, str], versions: Mapping[str, str]) -> str | None:

@@ -7,6 +7,7 @@ of the process that is asked before anything changes. Fails closed: without the 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -30,6 +31,7 @@ class StartBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     documents: dict[str, str]
     mode: Literal["shadow", "canary"]
     share: float | None = None
+    abort_on: str = ""
 
 
 class MoveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +39,7 @@ class MoveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     mode: Literal["shadow", "canary"] | None = None
     share: float | None = None
+    abort_on: str | None = None
 
 
 class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,7 +103,8 @@ class _RolloutApi:
         if share is None:
             raise BadRequest("A canary needs a share of the requests.", param="share")
         policy = await asyncio.to_thread(self._compiled, body.documents)
-        return await self._done(self._operations.start, policy.hash, policy.text, body.mode, share, actor, self._wall())
+        start = partial(self._operations.start, abort_on=body.abort_on)
+        return await self._done(start, policy.hash, policy.text, body.mode, share, actor, self._wall())
 
     def _compiled(self, documents: dict[str, str]) -> Policy:
         """The candidate, with this process's secrets. Raises `BadRequest` with every problem."""
@@ -113,7 +117,8 @@ class _RolloutApi:
     async def move(self, request: Call) -> Answer:
         """PATCH /rollout."""
         body, actor = bodies.read_body(await request.body(), MoveBody), _of_all(request)
-        return await self._done(self._operations.move, body.mode, body.share, actor, self._wall())
+        move = partial(self._operations.move, abort_on=body.abort_on)
+        return await self._done(move, body.mode, body.share, actor, self._wall())
 
     async def promote(self, request: Call) -> Answer:
         """POST /rollout/promote."""

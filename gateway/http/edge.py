@@ -83,7 +83,8 @@ class Edge:
             own = self._models(exchange) if exchange.call.path.startswith("/v1/models") else None
             return own or await self._pipeline(exchange)
         except GatewayError as error:
-            exchange.outcome = "upstream_error" if isinstance(error, UpstreamError) else "client_error"
+            if exchange.outcome != "upstream_error":  # said by dispatch, where no target was ready
+                exchange.outcome = "upstream_error" if isinstance(error, UpstreamError) else "client_error"
             exchange.error = error.code or error.type
             return error_reply(error, exchange.call.dialect)
         except guard.ClientGone:

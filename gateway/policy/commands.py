@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from gateway.certificates import Certificates, files_of
 from gateway.core.errors import PolicyError
-from gateway.guarantee.certificate import BadCertificate, load, path_of
+from gateway.policy.choosing import Classify
 from gateway.policy.compile import compile_policy
 from gateway.policy.document import Document, Entry
 from gateway.policy.lint import HasPrice, lint, placeholder
@@ -90,12 +91,17 @@ def _on_trial(path: Path) -> Sequence[Problem]:
 
 
 def _weak_share(policies: Path) -> WeakShare:
-    def of(route: str) -> float | None:
-        path = (policies if policies.is_dir() else policies.parent) / path_of("routing", route)
-        try:
-            return load(path.read_bytes(), path.name).share_accepted
-        except (OSError, BadCertificate):
-            return None  # the gateway says at start what is wrong with it
+    """By the certificates beside the policy. Heads and encoder are the gateway's to know: any version of them does."""
+    folder = policies if policies.is_dir() else policies.parent
+    certificates = Certificates(folder, "routing")
+
+    def of(rule: Classify) -> float | str | None:
+        if rule.max_quality_loss is None or not files_of(folder, "routing", rule.route):
+            return None
+        asked = (rule.route, rule.max_quality_loss, rule.confidence, rule.versions)
+        standing = certificates.standing(*asked, partly=True)
+        certificate = standing.certificate
+        return certificate.share_accepted if standing.serves and certificate is not None else standing.why
 
     return of
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gateway.core.exchange import Target
+from gateway.policy.choosing import Classify
 from gateway.policy.document import Document, Entry
 from gateway.policy.models import RouteSpec
 from gateway.policy.patterns import Pattern
@@ -19,8 +20,9 @@ INPUT_PER_OUTPUT = 3
 Cost = Callable[[Target], float | None]
 """What a target charges for `INPUT_PER_OUTPUT` input tokens and one output token, in any one unit; `None`: unknown."""
 
-WeakShare = Callable[[str], float | None]
-"""The share of a route's requests that its certificate lets the weak target serve; `None` without one."""
+WeakShare = Callable[[Classify], float | str | None]
+"""The share of a route's requests that its certificate lets the weak target serve; why none of those that it has fits
+the policy; `None` without one."""
 
 
 def inline_cost(target: Target) -> float | None:
@@ -35,8 +37,14 @@ def lint_routing(document: Document, policy: Policy, cost: Cost, weak_share: Wea
     yield from _sensitive(document, policy)
     for route in document.routes:
         if route.spec.classify is not None:
+            rule = next(each.classify for each in policy.routes if each.name == route.spec.name)
+            share = weak_share(rule) if rule is not None else None
             yield from _classify(route)
-            yield from _pays(route, policy, cost, weak_share)
+            if isinstance(share, str):
+                message = f"no certificate of the route fits: {share}; everything goes to the strong target"
+                fix = f"farthing calibrate routing --route {route.spec.name}"
+                yield route.problem(("classify", "max_quality_loss"), message, fix, "warning")
+            yield from _pays(route, policy, cost, share if isinstance(share, float) else None)
 
 
 def _patterns(document: Document) -> Iterator[Problem]:
@@ -103,7 +111,7 @@ def _classify(route: Entry[RouteSpec]) -> Iterator[Problem]:
         yield route.problem(at, message, fix, "info")
 
 
-def _pays(route: Entry[RouteSpec], policy: Policy, cost: Cost, weak_share: WeakShare) -> Iterator[Problem]:
+def _pays(route: Entry[RouteSpec], policy: Policy, cost: Cost, share: float | None) -> Iterator[Problem]:
     spec = route.spec.classify
     assert spec is not None, "asked for by the caller"
     weak, strong = cost(policy.targets[spec.weak]), cost(policy.targets[spec.strong])
@@ -115,7 +123,6 @@ def _pays(route: Entry[RouteSpec], policy: Policy, cost: Cost, weak_share: WeakS
         message = f"the weak target {spec.weak!r} costs {ratio:.2f} times what the strong one does"
         yield route.problem(at, message, "exchange them, or send everything to the cheaper one", "warning")
         return
-    share = weak_share(route.spec.name)
     if share is not None and ratio > share:
         message = (
             f"its certificate lets the weak target serve {share:.0%} of the requests, at {ratio:.0%} of the strong "

@@ -71,6 +71,12 @@ def _mode_arguments(parser: argparse.ArgumentParser, which: str) -> None:
     mode.add_argument("--shadow", action="store_true", help="it decides, is recorded, and changes nothing")
     mode.add_argument("--canary", action="store_true", help="it serves its share of the requests")
     parser.add_argument("--share", type=_share, metavar="SHARE", help=f"of the requests: {which}")
+    parser.add_argument(
+        "--abort-on",
+        metavar="CONDITIONS",
+        help="hold the canary at 0%% once one is broken, as errors>+2%%,cost>+10%%: more than in force, beyond chance "
+        "(errors, refused: in points; cost: relative); none: no more",
+    )
 
 
 def _share(text: str) -> float:
@@ -109,13 +115,25 @@ def _start(setup: Setup, operations: "Operations", arguments: argparse.Namespace
     return _change(
         operations,
         arguments,
-        lambda now: operations.start(policy.hash, policy.text, mode, part, actor, now),  # type: ignore[arg-type]
+        lambda now: operations.start(
+            policy.hash,
+            policy.text,
+            mode,  # type: ignore[arg-type]
+            part,
+            actor,
+            now,
+            abort_on=arguments.abort_on or "",
+        ),
     )
 
 
 def _set(operations: "Operations", arguments: argparse.Namespace, actor: "Actor") -> int:
     mode = "shadow" if arguments.shadow else "canary" if arguments.canary else None
-    return _change(operations, arguments, lambda now: operations.move(mode, arguments.share, actor, now))  # type: ignore[arg-type]
+    return _change(
+        operations,
+        arguments,
+        lambda now: operations.move(mode, arguments.share, actor, now, abort_on=arguments.abort_on),  # type: ignore[arg-type]
+    )
 
 
 def _promote(operations: "Operations", arguments: argparse.Namespace, actor: "Actor") -> int:

@@ -16,6 +16,7 @@ from gateway.core.errors import BadRequest
 from gateway.database import Cursor
 from gateway.policy.rollout_file import Mode
 from gateway.rollout import state as states
+from gateway.rollout.guard import parse_guard
 from gateway.rollout.state import Conflict, State, Trial
 from gateway.rollout.store import Kept, Report, RolloutStore, change, keep_candidate
 from gateway.rollout.tally import Counts, total
@@ -89,30 +90,46 @@ class Operations:
         assert found is not None, "it is in the history"
         return found
 
-    def start(self, candidate: str, text: bytes, mode: Mode, share: float, actor: Actor, now: float) -> Done:
-        """Puts a policy on trial."""
+    def start(
+        self, candidate: str, text: bytes, mode: Mode, share: float, actor: Actor, now: float, *, abort_on: str = ""
+    ) -> Done:
+        """Puts a policy on trial; `abort_on` as `gateway.rollout.guard` reads it."""
         seen = self._seen(now)
+        trial = Trial(candidate, mode, share, now, actor.id, _guard(abort_on) or "")
 
         def how(state: State) -> State:
-            return states.started(state, Trial(candidate, mode, share, now, actor.id), seen.in_force, seen.declared)
+            return states.started(state, trial, seen.in_force, seen.declared)
 
         with self._transaction(actor, now) as changing:
             keep_candidate(changing.cursor, candidate, text, now)
             return self._changed(changing, "rollout.start", candidate, how, now, f"{candidate}: {_words(mode, share)}")
 
-    def move(self, mode: Mode | None, share: float | None, actor: Actor, now: float) -> Done:
-        """Changes the mode or the share of what is on trial."""
+    def move(
+        self, mode: Mode | None, share: float | None, actor: Actor, now: float, *, abort_on: str | None = None
+    ) -> Done:
+        """Changes the mode, the share or the conditions (`none` for no more) of what is on trial."""
+        guard = _guard(abort_on)
         with self._transaction(actor, now) as changing:
-            before, after = change(changing.cursor, lambda state: states.moved(state, mode, share), now)
+            before, after = change(changing.cursor, lambda state: states.moved(state, mode, share, guard), now)
             trial = after.trial
             assert trial is not None, "`moved` raises without one"
             told = f"{trial.candidate}: {_words(trial.mode, trial.share)}"
             return self._noted(changing, "rollout.set", trial.candidate, before, after, told)
 
+    def abort(self, id_: str, why: str, actor: Actor, now: float) -> Done:
+        """Holds the canary `id_` up: it has no requests any more. Raises `Conflict` where it no longer runs."""
+        with self._transaction(actor, now) as changing:
+            before, after = change(changing.cursor, lambda state: states.aborted(state, id_, why), now)
+            assert after.trial is not None, "`aborted` raises without one"
+            candidate = after.trial.candidate
+            return self._noted(changing, "rollout.abort", candidate, before, after, f"{candidate} is aborted: {why}")
+
     def promote(self, actor: Actor, now: float) -> Done:
         """Puts the candidate in force, pinned until the files hold it or something else."""
         seen = self._seen(now)
         trial = self._store.state().trial
+        if trial is not None and trial.aborted is not None and not seen.declared:
+            raise Conflict(f"the canary was aborted ({trial.aborted}); fix: farthing policy rollout set --share 5%")
         candidates = {trial.candidate} if trial is not None and not seen.declared else set(seen.candidates)
         if len(candidates) != 1:
             raise Conflict("no candidate is on trial; fix: farthing policy rollout start")
@@ -214,6 +231,15 @@ class _Seen(msgspec.Struct, frozen=True):
 
 def _alive(report: Report, now: float) -> bool:
     return report.seen_s > 0 and now - report.seen_s < ALIVE_S
+
+
+def _guard(abort_on: str | None) -> str | None:
+    """What is kept of an argument: `None` for no change, "" for no conditions. Raises `BadRequest`."""
+    if abort_on is None:
+        return None
+    if abort_on in ("", "none"):
+        return ""
+    return ",".join(condition.text for condition in parse_guard(abort_on))
 
 
 def _words(mode: Mode, share: float) -> str:

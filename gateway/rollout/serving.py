@@ -9,12 +9,14 @@ While the database has not answered for `MAX_STALE_S` a rollback could not be se
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 from weakref import WeakSet, ref
 
 import msgspec
 
 from gateway.core.clock import Clock
+from gateway.core.conditions import Condition
 from gateway.core.errors import PolicyError
 from gateway.core.exchange import Exchange
 from gateway.database import DatabaseError
@@ -23,9 +25,10 @@ from gateway.policy.table import Policy
 from gateway.policy.watch import PolicyHolder
 from gateway.rollout.asked import Asked, Asking
 from gateway.rollout.bucket import anchor, bucket
+from gateway.rollout.guard import broken, parse_guard
 from gateway.rollout.state import Serve, wanted
 from gateway.rollout.store import Report, RolloutStore
-from gateway.rollout.tally import Tally
+from gateway.rollout.tally import Tally, total
 
 POLL_S = 0.3
 MAX_STALE_S = 10.0
@@ -41,13 +44,26 @@ Compile = Callable[[bytes, Policy | None], Policy]
 
 
 class OnTrial(msgspec.Struct, frozen=True):
-    """A candidate at work. `declared` is the id of the file's rollout, `None` for one that was started."""
+    """A candidate at work. `declared` is the id of the file's rollout, `None` for one that was started.
+
+    `share` is 0 once the canary was `aborted`, which says why; `abort_on` is what may.
+    """
 
     policy: Policy
     mode: Mode
     share: float
     id: str
     declared: str | None = None
+    abort_on: tuple[Condition, ...] = ()
+    aborted: str | None = None
+
+
+class Abort(Protocol):
+    """Holds a canary up, everywhere."""
+
+    def __call__(self, id_: str, why: str) -> bool:
+        """Whether it was this call that did: another gateway may have been first. Blocks; raises `DatabaseError`."""
+        ...
 
 
 class _Ready(msgspec.Struct, frozen=True):
@@ -85,7 +101,7 @@ class Serving:
         self._monotonic = clock.monotonic
         self._wall = clock.wall
         self._changed = changed
-        self._gateway = gateway
+        self.gateway = gateway
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._alive: WeakSet[Policy] = WeakSet()
@@ -95,6 +111,11 @@ class Serving:
         self._reminded_s = clock.monotonic()
         self._good_until = float("inf")
         self.tally = Tally()
+        self._guarded_s = float("-inf")
+        self.abort: Abort | None = None
+        self.alert: Callable[[str, Mapping[str, Any]], None] = lambda _type, _members: None
+        self.fits: Callable[[Policy], Iterable[object]] = lambda _: ()
+        """By which certificates the routes of a policy decide, each as text; see `gateway.certificates.Fit`."""
         self.current = holder.current
         self.since_s = clock.wall()
         self.trial: OnTrial | None = None
@@ -150,6 +171,32 @@ class Serving:
             finally:
                 self.tell()
             await asyncio.to_thread(self._report)
+            await self._guard()
+
+    async def _guard(self) -> None:
+        """Aborts a canary that breaks a condition, by what all gateways have reported of it."""
+        trial, now = self.trial, self._monotonic()
+        if trial is None or trial.mode != "canary" or not trial.abort_on or trial.aborted or self.abort is None:
+            return
+        if now - self._guarded_s < COUNTS_S:
+            return
+        self._guarded_s = now
+        try:
+            why = await asyncio.to_thread(self._abort, trial)
+        except Exception:  # a guard that cannot judge leaves the canary to whoever started it
+            log.exception("the canary %s goes on without a look at its conditions", trial.policy.hash)
+            return
+        if why is not None:
+            self.alert("rollout.aborted", {"policy": trial.policy.hash, "why": why, "at_s": self._wall()})
+            self._wake.set()
+
+    def _abort(self, trial: OnTrial) -> str | None:
+        """Why it was aborted just now by this process. Blocks; raises `DatabaseError`."""
+        assert self._store is not None, "what aborts has one"
+        assert self.abort is not None, "asked by the caller"
+        counts = total([report.counts for report in self._store.reports() if report.trial == trial.id])
+        why = broken(trial.abort_on, counts)
+        return why if why is not None and self.abort(trial.id, why) else None
 
     async def _follow(self, asked: Asked) -> None:
         while self._ready is None or self._ready.asked is not asked or self._ready.files is not self._holder.current:
@@ -184,7 +231,7 @@ class Serving:
         if store is not None:
             report = msgspec.structs.replace(self._now(), seen_s=0.0)
             with contextlib.suppress(DatabaseError):
-                await asyncio.to_thread(store.report, self._gateway, report)
+                await asyncio.to_thread(store.report, self.gateway, report)
 
     def _read(self) -> Asked:
         asked_at = self._monotonic()
@@ -227,7 +274,9 @@ class Serving:
             if trial.candidate == current.hash:
                 return None
             policy = self._compile(self._text(trial.candidate), current)
-            made = OnTrial(policy, trial.mode, trial.share, trial.id)
+            share = trial.share if trial.aborted is None else 0.0
+            guard = parse_guard(trial.abort_on) if trial.abort_on else ()
+            made = OnTrial(policy, trial.mode, share, trial.id, None, guard, trial.aborted)
         else:
             return None
         return made if made.policy.hash != current.hash else None
@@ -298,7 +347,7 @@ class Serving:
     def _now(self) -> Report:
         trial, state = self.trial, self._ready.asked.state if self._ready is not None else None
         return Report(
-            gateway=self._gateway,
+            gateway=self.gateway,
             seen_s=self._wall(),
             version=state.version if state is not None else 0,
             in_force=self.current.hash,
@@ -309,6 +358,8 @@ class Serving:
             share=trial.share if trial is not None else None,
             declared=trial.declared if trial is not None else None,
             errors=self.errors,
+            fits=tuple(map(str, self.fits(self.current))) if trial is not None else (),
+            candidate_fits=tuple(map(str, self.fits(trial.policy))) if trial is not None else (),
             trial=self.tally.trial,
             counts=self.tally.counts,
         )
@@ -332,7 +383,7 @@ class Serving:
             due_s = COUNTS_S if report.counts != last.counts else REPORT_S
             if same and now - at_s < due_s:
                 return
-        store.report(self._gateway, report)
+        store.report(self.gateway, report)
         self._reported = (now, report)
 
 
@@ -340,6 +391,14 @@ def _log_trial(before: OnTrial | None, trial: OnTrial | None) -> None:
     if trial is None:
         if before is not None:
             log.info("policy %s is no longer on trial", before.policy.hash)
+    elif trial.aborted is not None:
+        if before is None or before.aborted is None:
+            log.error(
+                "the canary %s is aborted, it serves no request: %s; fix: farthing policy rollback, or "
+                "farthing policy rollout set --share 5%%",
+                trial.policy.hash,
+                trial.aborted,
+            )
     elif before is None or (before.policy.hash, before.mode, before.share) != (
         trial.policy.hash,
         trial.mode,

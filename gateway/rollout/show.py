@@ -73,12 +73,30 @@ def _lines(status: Status) -> Iterator[str]:
     else:
         since = f" since {date(trial['since_s'])} by {trial['by']}" if trial["by"] else " by rollout.yaml"
         yield f"on trial   {trial['policy']}, {trial['mode']}, {100 * trial['share']:.4g} % of requests{since}"
+        if trial["aborted"] is not None:
+            yield f"ABORTED    {trial['aborted']}"
+            yield "           fix: farthing policy rollback, or farthing policy rollout set --share 5%"
+        elif trial["abort_on"]:
+            yield f"abort on   {trial['abort_on']}"
+        yield from _fit_lines(status)
         yield from _count_lines(status.counts, str(trial["mode"]))
     for report in status.gateways:
         for error in report.errors:
             yield f"error      {report.gateway}: {error}"
         if report.version < status.state.version:
             yield f"behind     {report.gateway}"
+
+
+def _fit_lines(status: Status) -> Iterator[str]:
+    """By which certificates routes decide, each said once; who alone says it is named."""
+    reports = status.gateways
+    for side, said in (
+        ("in force", {report.gateway: report.fits for report in reports}),
+        ("candidate", {report.gateway: report.candidate_fits for report in reports}),
+    ):
+        for fit in dict.fromkeys(fit for fits in said.values() for fit in fits):
+            by = [gateway for gateway, fits in said.items() if fit in fits]
+            yield f"  {side:<10} {fit}" + (f" ({', '.join(by)})" if len(by) < len(reports) else "")
 
 
 def _count_lines(counts: Counts, mode: str) -> Iterator[str]:
@@ -119,6 +137,8 @@ def _trial(status: Status) -> dict[str, Any] | None:
                 "share": report.share,
                 "since_s": own.since_s if own is not None else None,
                 "by": own.by if own is not None else None,
+                "abort_on": own.abort_on or None if own is not None else None,
+                "aborted": own.aborted if own is not None else None,
             }
     if asked is None:
         return None
@@ -128,11 +148,14 @@ def _trial(status: Status) -> dict[str, Any] | None:
         "share": asked.share,
         "since_s": asked.since_s,
         "by": asked.by,
+        "abort_on": asked.abort_on or None,
+        "aborted": asked.aborted,
     }
 
 
 def _side(side: Side) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.to_builtins(side)
+    del found["squares"]
     return found | {"cost_usd": usd(side.micro_usd), "error_rate": _ratio(side.errors, side.requests)}
 
 

@@ -3,6 +3,7 @@
 | change | the trial | the policy in force |
 |---|---|---|
 | start, move | begins; another mode or share | stays |
+| abort | its canary has no requests any more, until it is moved | stays |
 | stop | ends, that of the file too until the file asks for something else | stays |
 | promote, roll back | ends | another one wherever the files hold what it replaces, until `resume` |
 | resume | may begin again by the file | what the files say |
@@ -29,18 +30,28 @@ class Conflict(ClientError):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """A candidate on trial. `candidate` is the policy's hash, `share` of the requests in (0, 1]; `by` who asked."""
+    """A candidate on trial. `candidate` is the policy's hash, `share` of the requests in (0, 1]; `by` who asked.
+
+    `abort_on` are the conditions of `gateway.rollout.guard`, "" for none, and `aborted` says which of them has held the
+    canary up. `leg` counts the changes of a trial with conditions.
+    """
 
     candidate: str
     mode: Mode
     share: float
     since_s: float
     by: str
+    abort_on: str = ""
+    aborted: str | None = None
+    leg: int = 0
 
     @property
     def id(self) -> str:
-        """What is counted together: a change of mode or share counts on."""
-        return f"{self.candidate}/{self.since_s:.3f}"
+        """What is counted together: a change of mode or share counts on, but not where conditions judge the counts.
+
+        The errors of a bad hour in which another share of requests was on trial would look like the candidate's.
+        """
+        return f"{self.candidate}/{self.since_s:.3f}" + (f"/{self.leg}" if self.leg else "")
 
 
 class Pin(msgspec.Struct, frozen=True):
@@ -97,17 +108,39 @@ def started(state: State, trial: Trial, in_force: Collection[str], declared: Col
     return msgspec.structs.replace(state, trial=trial)
 
 
-def moved(state: State, mode: Mode | None, share: float | None) -> State:
-    """With another mode or share; who was in stays in when the share grows. Raises `Conflict`, `BadRequest`."""
+def moved(state: State, mode: Mode | None, share: float | None, abort_on: str | None = None) -> State:
+    """With another mode, share or conditions; who was in stays in when the share grows.
+
+    A canary that was aborted goes on, counted anew. Raises `Conflict`, `BadRequest`.
+    """
     trial = _running(state)
+    if trial.aborted is not None and share is None and mode != "shadow":
+        raise BadRequest("The canary was aborted; say the share of requests with which it goes on.", param="share")
     if mode == "canary" and trial.mode == "shadow" and share is None:
         raise BadRequest("A canary needs a share of the requests.", param="share")
-    if mode is None and share is None:
-        raise BadRequest("Say what changes: the mode, the share, or both.")
+    if mode is None and share is None and abort_on is None:
+        raise BadRequest("Say what changes: the mode, the share, or what aborts it.")
     if share is None:
         share = 1.0 if mode == "shadow" and trial.mode == "canary" else trial.share
     _check_share(share)
-    return msgspec.structs.replace(state, trial=msgspec.structs.replace(trial, mode=mode or trial.mode, share=share))
+    guarded = bool(trial.abort_on or abort_on)
+    trial = msgspec.structs.replace(
+        trial,
+        mode=mode or trial.mode,
+        share=share,
+        abort_on=trial.abort_on if abort_on is None else abort_on,
+        aborted=None,
+        leg=trial.leg + guarded,
+    )
+    return msgspec.structs.replace(state, trial=trial)
+
+
+def aborted(state: State, id_: str, why: str) -> State:
+    """With the canary `id_` held up. Raises `Conflict` where it no longer runs."""
+    trial = state.trial
+    if trial is None or trial.id != id_ or trial.mode != "canary" or trial.aborted is not None:
+        raise Conflict("this canary no longer runs")
+    return msgspec.structs.replace(state, trial=msgspec.structs.replace(trial, aborted=why))
 
 
 def stopped(state: State, declared: Collection[str]) -> State:

@@ -39,7 +39,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a gateway does. `version` is of the state that it follows; `files` the policy on its disk.
 
     `candidate` is on trial there; `declared` the id of the file's rollout that runs. `errors` say what of the state it
-    cannot do. `trial` names what `counts` are of. Times are Unix seconds; `seen_s` 0 says that it has ended.
+    cannot do. `fits` and `candidate_fits` say by which certificate each route decides, in force and on trial, while
+    something is on trial. `trial` names what `counts` are of. Times are Unix seconds; `seen_s` 0: it has ended.
     """
 
     gateway: str
@@ -53,6 +54,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     share: float | None = None
     declared: str | None = None
     errors: tuple[str, ...] = ()
+    fits: tuple[str, ...] = ()
+    candidate_fits: tuple[str, ...] = ()
     trial: str | None = None
     counts: Counts = Counts()
 

@@ -18,7 +18,7 @@ _BROKEN: Final = frozenset(["upstream_error", "truncated", "internal_error"])
 class Side(msgspec.Struct, frozen=True):
     """Requests that one policy decided. `errors` are nobody's but the upstream's or ours, `refused` the caller's.
 
-    `micro_usd` is the cost of those whose cost is known, `unpriced` counts the others.
+    `micro_usd` is the cost of those whose cost is known, `squares` that of each squared; `unpriced` counts the others.
     """
 
     requests: int = 0
@@ -26,6 +26,7 @@ class Side(msgspec.Struct, frozen=True):
     refused: int = 0
     micro_usd: int = 0
     unpriced: int = 0
+    squares: float = 0.0
 
 
 class Shadow(msgspec.Struct, frozen=True):
@@ -64,6 +65,7 @@ class Tally:
     def __init__(self) -> None:
         self.trial: str | None = None
         self._sides: dict[bool, list[int]] = {}
+        self._squares: dict[bool, float] = {}
         self._shadow: dict[str, int] = {}
         self._moves: dict[str, int] = {}
         self.begin(None)
@@ -74,6 +76,7 @@ class Tally:
             return
         self.trial = trial
         self._sides = {False: [0] * 5, True: [0] * 5}
+        self._squares = {False: 0.0, True: 0.0}
         self._shadow = dict.fromkeys(("same", "other", "undecided", "failed", "cached", "micro_usd", "priced"), 0)
         self._moves = {}
 
@@ -85,6 +88,7 @@ class Tally:
         side[2] += record.outcome == "client_error"
         if record.cost_micro_usd is not None:
             side[3] += record.cost_micro_usd
+            self._squares[candidate] += float(record.cost_micro_usd) ** 2
         elif record.attempts:
             side[4] += 1
         shadow = record.shadow
@@ -109,9 +113,12 @@ class Tally:
     @property
     def counts(self) -> Counts:
         """So far."""
-        return Counts(
-            Side(*self._sides[False]), Side(*self._sides[True]), Shadow(**self._shadow, moves=dict(self._moves))
-        )
+        shadow = Shadow(**self._shadow, moves=dict(self._moves))
+        return Counts(self._side(candidate=False), self._side(candidate=True), shadow)
+
+    def _side(self, *, candidate: bool) -> Side:
+        requests, errors, refused, micro_usd, unpriced = self._sides[candidate]
+        return Side(requests, errors, refused, micro_usd, unpriced, self._squares[candidate])
 
 
 def total(parts: list[Counts]) -> Counts:

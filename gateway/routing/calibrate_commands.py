@@ -11,16 +11,25 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.commands import Finding, Rules, calibration_arguments, conclude, not_certified, share
+from gateway.certificates import Certificates, files_of
+from gateway.commands import Finding, Rules, calibration_arguments, conclude, not_certified, rules_for, share
 from gateway.core.errors import BadRequest
 from gateway.core.exchange import Target
 from gateway.database import Database, DatabaseError
-from gateway.guarantee.certificate import Certificate, dump, path_of
+from gateway.guarantee.certificate import Certificate, binding_of, dump, path_of
 from gateway.policy.choosing import Classify
 from gateway.policy.diff import amount
 from gateway.policy.units import BadValue, cost_per_thousand
 from gateway.pricing.book import ModelPrice
-from gateway.routing.shares import LEAST_SCORES, Cost, ShareCalibration, calibrate_share, dump_share, share_path
+from gateway.routing.shares import (
+    LEAST_SCORES,
+    Cost,
+    ShareCalibration,
+    calibrate_share,
+    dump_share,
+    share_binding,
+    share_path,
+)
 
 if TYPE_CHECKING:
     from gateway.guarantee.certify import Uncertified
@@ -108,7 +117,7 @@ def _cost(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace, setup: Setup) -> int:
-    known = setup.rules(arguments.policies)
+    known = rules_for(arguments, setup.rules)
     rule = known.rules.get(arguments.route)
     if rule is None:
         names = ", ".join(sorted(known.rules)) or "none"
@@ -120,22 +129,25 @@ def _run(arguments: argparse.Namespace, setup: Setup) -> int:
     warnings = [*_sample_warnings(evidence), *_policy_warnings(rule, aim, arguments)]
     if aim.loss is not None:
         made = _certified(arguments, rule, aim.loss, evidence, date)
-        path: Path = arguments.out or known.folder / path_of("routing", rule.route)
+        confidence, versions = arguments.confidence or rule.confidence, {**evidence.versions, **rule.versions}
+        binding = binding_of(aim.loss, 1 - confidence, versions)
+        path: Path = arguments.out or known.folder / path_of("routing", rule.route, binding)
         if not isinstance(made, Certificate):
-            lines += _refusal(made, path)
+            has = Certificates(known.folder, "routing").standing(rule.route, aim.loss, confidence, versions)
+            lines += _refusal(made, has.file if has.serves else None)
             return conclude(arguments, Finding(path, b"", lines, msgspec.to_builtins(made), warnings))
         cost = _cost_at(evidence, made.threshold)
+        lines += [*_certificate(made), *_money(cost)]
         fields = msgspec.to_builtins(made) | {"cost": msgspec.to_builtins(cost)}
-        return conclude(
-            arguments, Finding(path, dump(made), [*lines, *_certificate(made), *_money(cost)], fields, warnings)
-        )
+        beside = files_of(known.folder, "routing", rule.route)
+        return conclude(arguments, Finding(path, dump(made), lines, fields, warnings, beside))
     shared = _uncertified(rule, aim, evidence, date)
     cost = shared.cost or _cost_at(evidence, shared.threshold)
+    lines += [*_share(shared), *_money(cost)]
     fields = msgspec.to_builtins(shared) | {"cost": msgspec.to_builtins(cost)}
-    path = arguments.out or known.folder / share_path(rule.route)
-    return conclude(
-        arguments, Finding(path, dump_share(shared), [*lines, *_share(shared), *_money(cost)], fields, warnings)
-    )
+    path = arguments.out or known.folder / share_path(rule.route, share_binding(shared))
+    beside = files_of(known.folder, "share", rule.route)
+    return conclude(arguments, Finding(path, dump_share(shared), lines, fields, warnings, beside))
 
 
 def _aim(arguments: argparse.Namespace, rule: Classify) -> Aim:
@@ -240,10 +252,11 @@ def _certificate(made: Certificate) -> Iterator[str]:
     yield f"hash             {made.hash[:8]}"
 
 
-def _refusal(made: "Uncertified", path: Path) -> Iterator[str]:
+def _refusal(made: "Uncertified", has: str | None) -> Iterator[str]:
+    """`has` is the file of the certificate that holds for the same, if there is one."""
     yield from not_certified(made.reason, made.n, made.n_needed)
-    if path.exists():
-        yield f"                 the route keeps the certificate that it has; without {path}"
+    if has is not None:
+        yield f"                 the route keeps the certificate that it has; without {has}"
     yield "                 everything goes to the strong target"
 
 

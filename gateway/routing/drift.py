@@ -22,22 +22,28 @@ QUIET_S: Final = 86_400.0
 """How long after an alarm the same key on the same route raises none."""
 
 
+MOST_WINDOWS: Final = 4
+"""Calibrations of one route that are looked at together: a canary has its own beside that of the policy in force."""
+
+
 class Drift:
-    """The window of each route's calibration; a new calibration begins a new one."""
+    """The window of each calibration; of more than `MOST_WINDOWS` of a route the one begun first is dropped."""
 
     def __init__(self) -> None:
-        self._windows: dict[str, tuple[str, Window]] = {}
+        self._windows: dict[str, dict[str, Window]] = {}
 
     def add(self, calibration: "Calibration", score: float) -> str | None:
         """Counts a request that was decided by the calibration: why that is stale, where a full window says so."""
-        held = self._windows.get(calibration.route)
-        if held is None or held[0] != calibration.hash:
-            held = self._windows[calibration.route] = (calibration.hash, window(calibration))
-        seen = held[1]
+        windows = self._windows.setdefault(calibration.route, {})
+        seen = windows.get(calibration.hash)
+        if seen is None:
+            if len(windows) >= MOST_WINDOWS:
+                del windows[next(iter(windows))]
+            seen = windows[calibration.hash] = window(calibration)
         seen.add(calibration, score)
         if seen.seen < WINDOW:
             return None
-        del self._windows[calibration.route]
+        del windows[calibration.hash]
         return drift(calibration, seen, "to the weak target")
 
 

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from math import isnan, sqrt
 from typing import Annotated, Final, Literal
-from urllib.parse import quote
 
 import msgspec
 
-from gateway.guarantee.certificate import BadCertificate, Histogram, histogram, share_band
+from gateway.guarantee.certificate import BadCertificate, Histogram, bound_to, histogram, path_of, share_band
 
 LEAST_SCORES: Final = 200
 """Fewer scores leave the share open by more than seven points."""
@@ -149,9 +148,15 @@ def load_share(data: bytes, name: str) -> ShareCalibration:
     return calibration
 
 
-def share_path(route: str) -> str:
-    """Where the calibration of a route lies, from the policy's folder."""
-    return f"certificates/share-{quote(route, safe='')}.json"
+def share_path(route: str, binding: str | None = None) -> str:
+    """Where a calibration of a route lies; see `gateway.guarantee.certificate.path_of`."""
+    return path_of("share", route, binding)
+
+
+def share_binding(calibration: ShareCalibration) -> str:
+    """What it is for; see `gateway.guarantee.certificate.bound_to`."""
+    promise = {"strong_share": calibration.strong_share, "target_cost": calibration.target_cost}
+    return bound_to(promise, calibration.versions)
 
 
 def _fingerprint(calibration: ShareCalibration) -> str:

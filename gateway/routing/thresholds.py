@@ -8,6 +8,7 @@ threshold when traffic has left it behind: without one, everything would go to t
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -15,9 +16,11 @@ from gateway.certificates import Certificates, Shelf
 from gateway.guarantee.certificate import Certificate, voids
 from gateway.policy.choosing import Classify
 from gateway.routing.decide import Threshold, Tier
-from gateway.routing.shares import ShareCalibration, load_share, share_path
+from gateway.routing.shares import ShareCalibration, load_share, share_binding
 
 HASH_DIGITS = 8
+MOST_RULES: Final = 512
+"""Rules whose standing is remembered: those of every policy in service, and of some that were."""
 
 Versions = Callable[[Tier], Mapping[str, str]]
 Calibration = Certificate | ShareCalibration
@@ -26,26 +29,27 @@ Calibration = Certificate | ShareCalibration
 class Standing(msgspec.Struct, frozen=True):
     """The threshold of a route and its calibration, if there is one for this rule.
 
-    `stale` says what live traffic has against the calibration; `None`, nothing.
+    `stale` says what live traffic has against the calibration; `None`, nothing. `file` is the calibration's name.
     """
 
     threshold: Threshold
     calibration: Calibration | None = None
     stale: str | None = None
+    file: str | None = None
 
 
 class Thresholds:
     """See the module. `folder` is the policy's; `versions` names the parts that score, the same object while they stay.
 
-    Answers are remembered by route until a file, the rule or a part changes.
+    Answers are remembered by rule, so that several policies may be in service, until a file or a part changes.
     """
 
     def __init__(self, folder: Path, versions: Versions) -> None:
         self.certificates = Certificates(folder, "routing")
-        self._shares: Shelf[ShareCalibration] = Shelf(folder, "share", load_share, share_path)
+        self._shares: Shelf[ShareCalibration] = Shelf(folder, "share", load_share, share_binding)
         self._versions = versions
         self._stale: dict[str, str] = {}
-        self._memo: dict[str, tuple[Classify, tuple[int, ...], Mapping[str, str], Standing]] = {}
+        self._memo: dict[int, tuple[Classify, tuple[int, ...], Mapping[str, str], Standing]] = {}
 
     def of(self, rule: Classify) -> Threshold:
         """The threshold, or why there is none."""
@@ -55,11 +59,13 @@ class Thresholds:
         """The same with what it comes from."""
         versions = self._versions(rule.tier)
         generation = (self.certificates.generation, self._shares.generation, len(self._stale))
-        memo = self._memo.get(rule.route)
-        if memo is not None and memo[0] is rule and memo[1] == generation and memo[2] is versions:
+        memo = self._memo.get(id(rule))
+        if memo is not None and memo[1] == generation and memo[2] is versions:
             return memo[3]
         found = self._look(rule, {**versions, **rule.versions})
-        self._memo[rule.route] = (rule, generation, versions, found)
+        if memo is None and len(self._memo) >= MOST_RULES:
+            self._memo.clear()
+        self._memo[id(rule)] = (rule, generation, versions, found)  # the rule is kept: its id stays its own
         return found
 
     def versions(self, rule: Classify) -> dict[str, str]:
@@ -91,20 +97,21 @@ class Thresholds:
             return Standing(Threshold(None, why="its certificate accepts high scores, and routing accepts low ones"))
         stale = self._stale.get(certificate.hash)
         if stale is not None:
-            return Standing(Threshold(None, why=stale), certificate, stale)
-        return Standing(Threshold(certificate.threshold, certificate.hash[:HASH_DIGITS], "certified"), certificate)
+            return Standing(Threshold(None, why=stale), certificate, stale, found.file)
+        threshold = Threshold(certificate.threshold, certificate.hash[:HASH_DIGITS], "certified")
+        return Standing(threshold, certificate, file=found.file)
 
     def _shared(self, rule: Classify, versions: Mapping[str, str]) -> Standing:
-        calibration = self._shares.held.get(rule.route)
-        if calibration is None:
-            missing = "not calibrated yet: farthing calibrate routing --route NAME"
-            return Standing(Threshold(None, why=self._shares.broken.get(rule.route, missing)))
-        why = asks_otherwise(calibration, rule) or voids(calibration.versions, versions)
-        if why is not None:
+        missing = "not calibrated yet: farthing calibrate routing --route NAME"
+        found, why = self._shares.fitting(
+            rule.route, lambda each: asks_otherwise(each, rule) or voids(each.versions, versions), missing
+        )
+        if not found:
             return Standing(Threshold(None, why=why))
+        calibration = found[0].says
         stale = self._stale.get(calibration.hash)
         why = "uncertified" if stale is None else f"uncertified; {stale}"
-        return Standing(Threshold(calibration.threshold, why=why), calibration, stale)
+        return Standing(Threshold(calibration.threshold, why=why), calibration, stale, found[0].file)
 
     async def run(self) -> None:
         """Polls until cancelled."""

@@ -1,6 +1,7 @@
 """Keeps the calibrations of routes that choose under watch: scores that drift, labels that refute, keys over their cap.
 
-Scores come from finished requests, labels from the database; neither is on a request's path. What is found is logged,
+Of every policy in service: a candidate on trial may have a calibration of its own. Scores come from finished
+requests, labels from the database; neither is on a request's path. What is found is logged,
 sent to the alert webhook and marked in the database, so that every replica acts on it and a restart forgets nothing.
 Fails closed where evidence speaks, open where there is none: a database that is away marks nothing but this process.
 """
@@ -40,24 +41,26 @@ Alert = Callable[[str, Mapping[str, Any]], None]
 class _Evidence(msgspec.Struct):
     """What the labels up to `until_s` say of a certificate."""
 
-    certificate: str
     watch: RiskWatch
     until_s: float
 
 
 class Watcher:
-    """See the module. Without `labels` nothing is refuted, without `marks` nothing outlasts the process."""
+    """See the module. `in_service` gives every policy that decides requests, the one in force last.
+
+    Without `labels` nothing is refuted, without `marks` nothing outlasts the process.
+    """
 
     def __init__(
         self,
-        current: Callable[[], Policy],
+        in_service: Callable[[], Sequence[Policy]],
         thresholds: Thresholds,
         labels: RoutingLabels | None,
         marks: MarkStore | None,
         alert: Alert,
         wall: Callable[[], float],
     ) -> None:
-        self._current = current
+        self._in_service = in_service
         self._thresholds = thresholds
         self._labels = labels
         self._marks = marks
@@ -67,23 +70,24 @@ class Watcher:
         self._caps = CapAlarm()
         self._unsaved: list[Mark] = []
         self._evidence: dict[str, _Evidence] = {}
-        self._rules: tuple[Policy, dict[str, Classify]] | None = None
         self.shares = Shares()
 
     def consume(self, batch: Sequence[RequestRecord]) -> None:
         """Takes finished requests."""
-        for record in batch:
-            if record.choice is not None:
-                self._add(record)
+        chosen = [record for record in batch if record.choice is not None]
+        if not chosen:
+            return
+        rules = {policy.hash: _rules(policy) for policy in self._in_service()}
+        for record in chosen:
+            self._add(record, rules.get(record.policy, {}).get(record.route))
 
-    def _add(self, record: RequestRecord) -> None:
+    def _add(self, record: RequestRecord, rule: Classify | None) -> None:
         choice, route = record.choice, record.route
         if choice is None or choice.why in _NOT_CHOSEN:
             return
         self.shares.add(route, strong=choice.target == "strong")
         if choice.why == "strong_cap" and self._caps.add(route, record.key, self._wall()):
             self._over_cap(route, record)
-        rule = self.rules().get(route)
         if rule is None or choice.score is None or choice.why not in _BY_SCORE:
             return
         standing = self._thresholds.standing(rule)
@@ -94,17 +98,10 @@ class Watcher:
         if why is not None:
             self._hold(calibration, "stale", f"stale: {why}")
 
-    def rules(self) -> dict[str, Classify]:
-        """What the policy's routes choose by, by route."""
-        policy = self._current()
-        if self._rules is None or self._rules[0] is not policy:
-            found = {route.name: route.classify for route in policy.routes if route.classify is not None}
-            self._rules = (policy, found)
-        return self._rules[1]
-
     def standings(self) -> list[tuple[str, Standing]]:
-        """How each route that chooses stands."""
-        return [(route, self._thresholds.standing(rule)) for route, rule in self.rules().items()]
+        """How each route of the policy in force that chooses stands."""
+        rules = _rules(self._in_service()[-1])
+        return [(route, self._thresholds.standing(rule)) for route, rule in rules.items()]
 
     def losses(self) -> list[tuple[str, str, float]]:
         """(route, part, loss of quality): the target, the certified bound, what live labels say."""
@@ -114,8 +111,8 @@ class Watcher:
             if not isinstance(certificate, Certificate):
                 continue
             found += [(route, "target", certificate.alpha), (route, "bound", certificate.upper_bound)]
-            held = self._evidence.get(route)
-            if held is not None and held.certificate == certificate.hash and held.watch.realised is not None:
+            held = self._evidence.get(certificate.hash)
+            if held is not None and held.watch.realised is not None:
                 found.append((route, "live", held.watch.realised))
         return found
 
@@ -128,22 +125,32 @@ class Watcher:
     async def look(self) -> None:
         """Takes and leaves marks, and reads the labels since the last look."""
         await self._share_marks()
-        for rule in list(self.rules().values()):
-            standing = self._thresholds.standing(rule)
-            certificate = standing.calibration
-            if self._labels is None or not isinstance(certificate, Certificate) or standing.stale is not None:
+        watched = self._watched()
+        self._evidence = {hash_: held for hash_, held in self._evidence.items() if hash_ in watched}
+        for certificate, stale in watched.values():
+            if self._labels is None or stale:
                 continue
             try:
                 held = await asyncio.to_thread(self._read, self._labels, certificate)
             except DatabaseError as exc:
-                log.warning("the certificate of route %s is not under watch: %s", rule.route, exc.message)
+                log.warning("the certificate of route %s is not under watch: %s", certificate.route, exc.message)
                 continue
-            self._evidence[rule.route] = held
+            self._evidence[certificate.hash] = held
             if held.watch.refuted:
                 loss, seen = held.watch.realised or 0.0, held.watch.seen
                 why = f"refuted by live traffic: a loss of {loss:.2%} over {seen} sampled requests"
                 self._hold(certificate, "refuted", why)
                 await self._share_marks()
+
+    def _watched(self) -> dict[str, tuple[Certificate, bool]]:
+        """The certificates of all policies in service, by their hash, and whether they are stale."""
+        rules = [rule for policy in self._in_service() for rule in _rules(policy).values()]
+        standings = [self._thresholds.standing(rule) for rule in rules]
+        return {
+            each.calibration.hash: (each.calibration, each.stale is not None)
+            for each in standings
+            if isinstance(each.calibration, Certificate)
+        }
 
     def recall(self) -> None:
         """Makes what marks need and takes those of before, so that no request is decided without. Blocks."""
@@ -174,9 +181,9 @@ class Watcher:
 
     def _read(self, labels: RoutingLabels, certificate: Certificate) -> _Evidence:
         """The evidence with the labels that came since the last look; all of them at the first. Blocks."""
-        held, until_s = self._evidence.get(certificate.route), self._wall() - LAG_S
-        if held is None or held.certificate != certificate.hash:
-            held = _Evidence(certificate.hash, watch(certificate, low=-1.0), certificate.issued_s)
+        held, until_s = self._evidence.get(certificate.hash), self._wall() - LAG_S
+        if held is None:
+            held = _Evidence(watch(certificate, low=-1.0), certificate.issued_s)
         state, at_s = held.watch, held.until_s
         while at_s < until_s:
             step_s = min(at_s + _DAY_S, until_s)
@@ -185,11 +192,11 @@ class Watcher:
                     continue
                 if label.weight > state.heaviest:  # another rate of sampling: its rows need smaller bets from the start
                     state = watch(certificate, low=-1.0, heaviest=label.weight)
-                    self._evidence[certificate.route] = _Evidence(certificate.hash, state, certificate.issued_s)
+                    self._evidence[certificate.hash] = _Evidence(state, certificate.issued_s)
                     return self._read(labels, certificate)
                 state = observe(state, _loss(certificate, label), label.weight)
             at_s = step_s
-        return _Evidence(certificate.hash, state, at_s)
+        return _Evidence(state, at_s)
 
     def _hold(self, calibration: Calibration, kind: Literal["stale", "refuted"], why: str) -> None:
         """Marks a calibration and tells who is to know."""
@@ -216,6 +223,11 @@ class Watcher:
         self._alert(
             "routing.strong_cap", {"route": route, "tenant": record.tenant, "key": record.key, "at_s": self._wall()}
         )
+
+
+def _rules(policy: Policy) -> dict[str, Classify]:
+    """What the policy's routes choose by, by route."""
+    return {route.name: route.classify for route in policy.routes if route.classify is not None}
 
 
 def _loss(certificate: Certificate, label: RoutingLabel) -> float:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,9 @@ def test_open_breakers_are_503_with_a_time_to_come_back():
         assert answers[-1].json()["error"]["code"] == "no_target_ready"
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 30
         assert gateway.metric("farthing_breaker_state", target="up", state="open") == 1
+        deadline = time.monotonic() + 5
+        while gateway.metric("farthing_requests_total", outcome="upstream_error") != 12:
+            assert time.monotonic() < deadline, "no upstream is nobody's fault of those who ask"
 
 
 def test_without_redis_and_a_collector_it_starts_and_refuses_only_what_has_a_budget():

@@ -71,14 +71,14 @@ class World:
     def status(self):
         return json.loads(self.run("rollout", "status", "--json"))
 
-    def ask(self, session=None, *, of=0, model="auto", user=None):
+    def ask(self, session=None, *, of=0, model="auto", user=None, status=200):
         body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
         if user:
             body["user"] = user
         headers = {"x-farthing-session": session} if session else {}
         url = f"{self.gateways[of].url}/v1/chat/completions"
         answer = httpx.post(url, json=body, headers=headers, timeout=10, trust_env=False)
-        assert answer.status_code == 200, answer.text
+        assert status in (None, answer.status_code), answer.text
         return answer
 
     def targets(self, sessions, **more):
@@ -176,6 +176,37 @@ def last_seen(two, session, of):
         if two.ask(session, of=of).headers["x-farthing-target"] == "small":
             return time.monotonic()
     raise AssertionError("it went on")
+
+
+def test_a_canary_that_fails_is_held_at_none_by_its_condition_on_every_replica(tmp_path):
+    env = {"FARTHING_DATABASE": f"sqlite:///{tmp_path}/two.db"}
+    with world(env, tmp_path, gateways=2) as live:
+        broken = {**CANDIDATE, "targets": {**CANDIDATE["targets"], "large": {**FAST, "error_rate": "100%"}}}
+        (live.candidate / "policy.yaml").write_text(json.dumps(broken))
+        told = live.run("rollout", "start", "--candidate", str(live.candidate), "--share", "5%",
+                        "--abort-on", "errors>1", ok=False)  # fmt: skip
+        assert "'errors>1' is no condition" in told
+        live.start("--share", "30%", "--abort-on", "errors>+5%,cost>+100%")
+        assert "abort on   errors>+5%,cost>+100%" in live.run("rollout", "status")
+        candidate = live.ready()["on_trial"]["policy"]
+        deadline = time.monotonic() + 40
+        while live.ready()["on_trial"]["share"]:
+            assert time.monotonic() < deadline
+            for session in SESSIONS:
+                live.ask(session, status=None)
+        until(lambda: live.ready(of=1)["on_trial"]["share"] == 0)
+        for of, gateway in enumerate(live.gateways):
+            assert set(live.targets(SESSIONS[:20], of=of)) == {"small"}
+            assert gateway.metric("farthing_rollout_aborted", hash=candidate, condition="errors>+5%") == 1
+            assert gateway.metric("farthing_rollout_share", hash=candidate, mode="canary") == 0
+            assert f"the canary {candidate} is aborted" in gateway.log
+        status = live.run("rollout", "status")
+        assert "ABORTED    errors>+5%: 100.00% of " in status
+        assert live.status()["on_trial"]["aborted"].startswith("errors>+5%")
+        assert "was aborted" in live.run("rollout", "promote", ok=False)
+        assert "decides 1 % of requests" in live.run("rollout", "set", "--share", "1%")
+        assert live.ready()["on_trial"]["aborted"] is None
+        live.run("rollback")
 
 
 def test_requests_under_way_end_under_the_policy_that_decided_them(two):

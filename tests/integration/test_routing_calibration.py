@@ -6,9 +6,7 @@ import json
 import os
 import random
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import httpx
 
@@ -18,12 +16,11 @@ from gateway.routing.labels import RoutingLabelStore
 from gateway.routing.reading import read_request
 from gateway.routing.scorer import open_scorer
 from tests.support.calls import chat
-from tests.support.gateway import start_gateway
+from tests.support.gateway import farthing_command, start_gateway
 from tests.support.routing_labels import label
 from tests.support.upstream import Upstream
 from tests.support.webhook import webhook
 
-FARTHING = str(Path(sys.executable).parent / "farthing")
 WORDS = ("what", "is", "the", "name", "of", "a", "river", "that", "runs", "through", "one", "old", "town", "into", "it")
 AT_ONCE = 16
 
@@ -46,17 +43,17 @@ def asked(dice, words):
     return " ".join(dice.choice(WORDS) for _ in range(dice.randint(words, 3 * words))) + "?"
 
 
-def labelled(data, count, dice):
+def labelled(data, count, dice, weak="l8"):
     """Puts labels of short prompts into the gateway's database, as comparing would: the weak target is as good."""
     scorer = open_scorer(embed=False)
-    versions = {**scorer.versions("light", None), "weak": "l8", "strong": "l70"}
+    versions = {**scorer.versions("light", None), "weak": weak, "strong": "l70"}
     database = open_database(f"sqlite:///{data}/farthing.db")
     store = RoutingLabelStore(database)
     store.migrate()
     for n in range(count):
         store.add(
             label(
-                n, at_s=time.time() - 86_400 + n, route="choice", tier="light", versions=versions,
+                n, request_id=f"{weak}-{n}", at_s=time.time() - 86_400 + n, route="choice", tier="light", versions=versions,
                 score=scorer.score(read_request(chat(asked(dice, 3))), None).score,
                 weak_quality=1.0, strong_quality=1.0, weak_cost_micro=100, strong_cost_micro=1000,
             )
@@ -67,9 +64,12 @@ def labelled(data, count, dice):
 def calibrated(data, policies, *arguments):
     """What `farthing calibrate routing` prints."""
     done = subprocess.run(
-        [FARTHING, "calibrate", "routing", "--route", "choice", "--from-labels", "--policies", str(policies), *arguments],
+        [
+            *farthing_command(), "calibrate", "routing", "--route", "choice", "--from-labels",
+            "--policies", str(policies), *arguments,
+        ],
         capture_output=True, text=True, timeout=60, check=False,
-        env={"PATH": os.environ["PATH"], "FARTHING_DATA_DIR": str(data)},
+        env={**os.environ, "FARTHING_DATA_DIR": str(data)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -127,7 +127,8 @@ async def test_traffic_that_moves_ends_a_certificate_from_live_labels_and_tells_
             assert received[0]["type"] == "routing.calibration_stale"
             assert (received[0]["route"], received[0]["certified"]) == ("choice", True)
             assert "everything goes to the strong target until it is calibrated again" in gateway.log
-            kept = (gateway.policies / "certificates" / "routing-choice.json").read_bytes()
+            (made,) = (gateway.policies / "certificates").glob("routing-choice-*.json")
+            kept = made.read_bytes()
             await until(lambda: marked(tmp_path) == 1)
         async with serving(tmp_path, hook, {"max_quality_loss": "3%"}) as (gateway, http):
             (gateway.policies / "certificates").mkdir()

@@ -64,7 +64,7 @@ PURE = ("policy/table.py", "policy/compile.py", "dispatch/retry.py", "dispatch/v
         "cache/doorkeeper.py", "policy/conditions.py", "policy/facts.py", "policy/patterns.py", "policy/choosing.py",
         "policy/resolve.py", "policy/compile_match.py", "protocol/texts.py", "routing/decide.py", "routing/caps.py",
         "routing/judge.py", "routing/judge_answers.py", "routing/neighbours.py", "protocol/own.py",
-        "rollout/bucket.py", "rollout/state.py", "rollout/tally.py", "rollout/show.py",
+        "rollout/bucket.py", "rollout/state.py", "rollout/tally.py", "rollout/guard.py", "core/conditions.py", "rollout/show.py",
         "routing/shares.py", "routing/drift.py", "routing/costs.py", "routing/calibrate.py")  # fmt: skip
 
 

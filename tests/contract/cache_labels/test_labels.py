@@ -119,6 +119,16 @@ async def test_bad_labels_end_it_and_say_so(store, tmp_path):
     assert "refuted by live traffic" in standing.why
 
 
+async def test_hits_of_a_bolder_policy_on_trial_are_no_losses_of_a_stricter_certificate(store, tmp_path):
+    certify_route(tmp_path, "r", VERSIONS, threshold=0.95)
+    certificates = Certificates(tmp_path)
+    await collected(store, *[label(n, 1, sampled=True) for n in range(50)])
+    watcher = Watcher(Policy, Semantic, certificates, store)
+    await watcher.look()
+    assert certificates.standing(RULE, VERSIONS).serves
+    assert (watcher.watches["r"].seen, watcher.watches["r"].realised) == (50, 0.0)
+
+
 async def test_a_new_certificate_is_judged_by_what_comes_after_it(store, tmp_path):
     certificates, watcher = await watched(store, tmp_path, [1] * 50)
     assert not certificates.standing(RULE, VERSIONS).serves

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from gateway.access.authority import Actor
 from gateway.core.errors import BadRequest, Forbidden
 from gateway.rollout.operate import ALIVE_S, Operations
 from gateway.rollout.state import Conflict, State, wanted
@@ -52,6 +53,33 @@ def test_every_change_has_its_audit_row_and_a_refused_one_none(store, keys, oper
         ("rollout.stop", C, ROOT.id), ("rollout.set", C, ROOT.id), ("rollout.start", C, ROOT.id),
     ]  # fmt: skip
     assert (rows[1].before["trial"]["share"], rows[1].after["trial"]["share"]) == (0.05, 0.5)
+
+
+def test_of_many_gateways_one_aborts_a_canary_and_it_is_on_the_audit(store, keys, operations, open_both):
+    report(store)
+    operations.start(C, TEXT, "canary", 0.05, ROOT, NOW, abort_on="errors>+2%, cost>10%")
+    trial = store.state().trial
+    assert trial.abort_on == "errors>+2%,cost>10%"
+    others = [Operations(store, keys.policy_change) for store, keys in (open_both() for _ in range(4))]
+
+    def abort(pair):
+        try:
+            return pair[1].abort(trial.id, "errors>+2%: x", Actor(f"gateway:g{pair[0]}"), NOW).told
+        except Conflict:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        told = [each for each in pool.map(abort, enumerate(others)) if each is not None]
+    assert told == [f"{C} is aborted: errors>+2%: x"]
+    (row,) = [row for row in keys.audit() if row.action == "rollout.abort"]
+    assert (row.subject, row.actor[:9], row.after["trial"]["aborted"]) == (C, "gateway:g", "errors>+2%: x")
+    report(store, candidate=C, mode="canary", share=0.0)
+    with pytest.raises(Conflict, match="was aborted"):
+        operations.promote(ROOT, NOW)
+    with pytest.raises(BadRequest, match="is no condition"):
+        operations.move(None, 0.1, ROOT, NOW, abort_on="errors")
+    operations.move(None, 0.1, ROOT, NOW, abort_on="none")
+    assert (store.state().trial.aborted, store.state().trial.abort_on) == (None, "")
 
 
 @pytest.mark.parametrize("role", ["auditor", "tenant_admin"])

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.cache import calibrate_commands as commands
 from gateway.cache.calibrate import GRID, Rows, calibrate, rows_of_labels, rows_of_pairs
+from gateway.cache.certificates import Standing
 from gateway.cache.evaluate import Labelled, Outcome
 from gateway.cache.labels import UNSURE, Label, Labels, LabelStore
 from gateway.commands import conclude, put
@@ -152,9 +153,9 @@ def test_the_report_says_what_was_certified_and_what_was_not(tmp_path, capsys):
     good, bad = found(Rows([0.9] * 500, [0.0] * 500)), found(Rows([0.9] * 100, [0.0] * 100))
     path = tmp_path / "cache-r.json"
 
-    def said(calibration, *options):
+    def said(calibration, *options, has=Standing(serves=False, why="")):
         arguments = argparse.Namespace(dry_run="--dry-run" in options, json="--json" in options)
-        status = conclude(arguments, commands.finding(calibration, path, VERSIONS))
+        status = conclude(arguments, commands.finding(calibration, path, VERSIONS, has))
         return status, capsys.readouterr().out
 
     status, text = said(bad)
@@ -168,4 +169,5 @@ def test_the_report_says_what_was_certified_and_what_was_not(tmp_path, capsys):
     assert "scores from 0.900, counted on n = 500" in text
     assert f"written          {path}" in text
     assert (status, json.loads(text.splitlines()[-1])["written"]) == (0, True)
-    assert "keeps the certificate" in said(bad)[1]
+    has = Standing(serves=True, why="certified", file="cache-r.json")
+    assert "keeps the certificate that it has, cache-r.json" in said(bad, has=has)[1]

@@ -4,7 +4,7 @@ import logging
 import math
 import random
 
-from gateway.cache.drift import Drift
+from gateway.cache.drift import MOST, Drift
 from gateway.guarantee.certificate import WINDOW
 from tests.support.certificates import certificate
 
@@ -67,3 +67,19 @@ def test_without_a_fallback_nothing_is_served():
     shown(drift, traffic(1), bare)
     shown(drift, [0.9] * WINDOW, bare)
     assert not drift.accepts(bare, 1.0)
+
+
+def test_two_certificates_that_take_turns_each_keep_what_they_have_seen():
+    drift = Drift()
+    other = certificate("r", {"encoder": "2"}, threshold=0.5)
+    for score in [*traffic(1), *[0.9] * WINDOW]:
+        drift.add(CERTIFIED, score)
+        drift.add(other, -math.inf)
+    assert (drift.stale(CERTIFIED), drift.stale(other)) == (True, False)
+
+
+def test_of_many_certificates_of_a_route_the_first_are_forgotten():
+    drift = Drift()
+    for n in range(3 * MOST):
+        drift.add(certificate("r", {"encoder": str(n)}), 0.9)
+    assert len(drift._routes["r"]) == MOST

@@ -47,7 +47,9 @@ async def test_one_that_cannot_be_opened_is_an_error_for_each_who_asks_and_ends_
 async def test_routing_and_the_cache_have_one_model_between_them(first, tmp_path):
     once, clock, rules = Once("minilm"), HandClock(), policy(POLICY)
     settings = Settings(database="none", policies=tmp_path)
-    choosing = Choosing(settings, lambda: rules, None, clock, lambda: "id", lambda: 0.5, once, lambda *_: None)
+    choosing = Choosing(
+        settings, lambda: rules, lambda: [rules], None, clock, lambda: "id", lambda: 0.5, once, lambda *_: None
+    )
     cache = Opened(settings, lambda: rules, None, clock, lambda: "id", None, once)
     opening = [lambda: choosing.open_for(rules), cache.open_semantic]
     for opens in opening if first == "routing" else opening[::-1]:

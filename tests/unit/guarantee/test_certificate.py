@@ -1,6 +1,7 @@
 """A certificate survives its file, shows that it was altered, and is void for other parts than it certified."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -116,6 +117,20 @@ def test_a_score_on_the_threshold_is_accepted_and_nan_is_not():
 def test_a_certificate_lies_beside_the_policy():
     assert c.path_of("routing", "faq") == "certificates/routing-faq.json"
     assert c.path_of("cache", "../a b") == "certificates/cache-..%2Fa%20b.json"
+    assert c.path_of("cache", "faq", "0123abcd") == "certificates/cache-faq-0123abcd.json"
+
+
+def test_what_a_certificate_is_for_has_one_name_whenever_it_was_made():
+    versions = {"head": "1", "weak": "a", "strong": "b"}
+    name = c.binding_of(0.03, 1 - 0.95, versions)
+    assert re.fullmatch("[0-9a-f]{8}", name)
+    assert c.binding_of(0.03, 0.05, dict(reversed(versions.items()))) == name
+    others = [
+        c.binding_of(0.02, 0.05, versions),
+        c.binding_of(0.03, 0.01, versions),
+        c.binding_of(0.03, 0.05, {**versions, "head": "2"}),
+    ]
+    assert len({name, *others}) == 4
 
 
 @given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=300))

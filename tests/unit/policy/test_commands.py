@@ -1,7 +1,11 @@
 import io
 
+import msgspec
+
+from gateway.guarantee.certificate import binding_of, dump, path_of, seal
 from gateway.policy.commands import lint_command, schema_command
 from gateway.policy.schema import schema_text
+from tests.support.certificates import certificate
 
 SANDBOX = "version: 1\ntargets: {a: {provider: sandbox}, b: {provider: sandbox}}\n"
 
@@ -84,3 +88,18 @@ def test_what_is_on_trial_beside_a_policy_is_checked_too(tmp_path):
     assert (code, "rollout.yaml:3: error: mode: a canary without a share" in said) == (1, True)
     (tmp_path / "rollout.yaml").write_text("version: 1\ncandidate: candidate\nmode: off\n")
     assert run(tmp_path, SANDBOX)[0] == 0
+
+
+def test_certificates_that_are_all_for_other_models_are_warned_of(tmp_path):
+    targets = "{a: {provider: sandbox, model: m1}, b: {provider: sandbox, model: m2}}"
+    choice = "{weak: a, strong: b, max_quality_loss: 3%}"
+    text = f"version: 1\ntargets: {targets}\nroutes: [{{name: r, match: {{}}, classify: {choice}}}]\n"
+    doubt = "no certificate of the route fits"
+    assert doubt not in run(tmp_path, text)[1]
+    (tmp_path / "certificates").mkdir()
+    for weak, said in (("m0", True), ("m1", False)):
+        made = certificate("r", {"head": "h", "weak": weak, "strong": "m2"})
+        made = seal(msgspec.structs.replace(made, kind="routing", accept="at_most"))
+        path = tmp_path / path_of("routing", "r", binding_of(made.alpha, made.delta, made.versions))
+        path.write_bytes(dump(made))
+        assert (f"{doubt}: weak was m0 when certified and is m1" in run(tmp_path, text)[1]) is said

@@ -116,6 +116,8 @@ def test_a_weak_target_that_is_dearer_is_doubted():
 def test_a_cascade_that_cannot_pay_is_doubted_once_the_share_is_known():
     assert messages(choice(), cost=cost, weak_share=lambda route: None) == []
     assert messages(choice(), cost=cost, weak_share=lambda route: 0.26) == []
+    (message,) = messages(choice(), cost=cost, weak_share=lambda route: "weak was l7 when certified and is l8")
+    assert "no certificate of the route fits: weak was l7 when certified and is l8" in message
     (message,) = messages(choice(), cost=cost, weak_share=lambda route: 0.2)
     assert message.startswith("warning routes[0].classify.weak: its certificate lets the weak target serve 20%")
     assert "a cascade cannot pay, and choosing saves 15% at most" in message

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from gateway.access.keys_database import KeyStore
@@ -15,11 +16,14 @@ from gateway.policy.load import document_from_stored, load_policy, read_document
 from gateway.policy.watch import PolicyHolder
 from gateway.rollout.asked import Asking
 from gateway.rollout.operate import Operations
-from gateway.rollout.serving import MAX_STALE_S, REMIND_S, Serving
+from gateway.rollout.serving import COUNTS_S, MAX_STALE_S, REMIND_S, Serving
+from gateway.rollout.state import Conflict
 from gateway.rollout.store import RolloutStore
+from gateway.rollout.tally import Counts, Side
 from tests.support.calls import chat
 from tests.support.keys import NOW, ROOT, HandClock
 from tests.support.policies import secret
+from tests.support.records import record
 
 OLD = {"version": 1, "targets": {"old": {"provider": "sandbox"}}}
 NEW = {"version": 1, "targets": {"new": {"provider": "sandbox"}}}
@@ -36,10 +40,23 @@ class World(SimpleNamespace):
     def candidate(self, document):
         return compile_policy(document_from_stored(json.dumps({"p.yaml": document}).encode()), secret)
 
-    def start(self, document=NEW, mode="canary", share=1.0):
+    def start(self, document=NEW, mode="canary", share=1.0, **more):
         policy = self.candidate(document)
-        self.operations.start(policy.hash, policy.text, mode, share, ROOT, NOW)
+        self.operations.start(policy.hash, policy.text, mode, share, ROOT, NOW, **more)
         return policy
+
+    def guarded(self):
+        """What app and rolling give it."""
+        self.alerts = []
+        self.serving.abort = lambda id_, why: bool(self.operations.abort(id_, why, ROOT, NOW))
+        self.serving.alert = lambda *said: self.alerts.append(said)
+
+    async def count(self, candidate, ok=0, failed=0):
+        for outcome, n in (("ok", ok), ("upstream_error", failed)):
+            for _ in range(n):
+                self.serving.tally.add(record(outcome=outcome), candidate=candidate)
+        self.clock.advance(COUNTS_S)
+        await self.serving.refresh()
 
     def serving_again(self):
         holder = PolicyHolder(
@@ -251,3 +268,68 @@ async def test_the_end_of_a_gateway_is_reported(world):
     assert len(world.operations.status(NOW).gateways) == 1
     await world.serving.aclose()
     assert world.operations.status(NOW).gateways == ()
+
+
+async def test_a_canary_that_breaks_its_condition_is_held_at_none_and_goes_on_when_told_to(world, caplog):
+    policy = world.start(abort_on="errors>+2%, cost>+10%")
+    world.guarded()
+    await world.serving.refresh()
+    await world.count(False, ok=500)
+    await world.count(True, ok=49, failed=1)
+    assert (world.pick(), world.serving.trial.aborted) == (["new"], None)
+    await world.count(True, failed=40)
+    await world.serving.refresh()
+    why = "errors>+2%: 45.56% of 90 requests on trial failed, 0.00% of 500 in force"
+    assert (world.pick(), world.serving.trial.aborted, world.serving.trial.share) == (["old"], why, 0.0)
+    assert [(kind, members["policy"], members["why"]) for kind, members in world.alerts] == [
+        ("rollout.aborted", policy.hash, why)
+    ]
+    assert f"the canary {policy.hash} is aborted, it serves no request: {why}" in caplog.text
+    with pytest.raises(Conflict, match="was aborted"):
+        world.operations.promote(ROOT, NOW)
+    assert world.serving_again().trial.share == 0.0, "a restart does not let it go on"
+
+    world.operations.move(None, 1.0, ROOT, NOW)
+    world.guarded()
+    await world.serving.refresh()
+    assert (world.pick(), world.serving.tally.counts.candidate.requests) == (["new"], 0)
+    await world.count(True, ok=10)
+    assert world.pick() == ["new"], "what was counted before counts no more"
+
+
+async def test_what_all_gateways_have_counted_is_judged_together(world):
+    world.start(abort_on="errors>+2%")
+    world.guarded()
+    await world.serving.refresh()
+    await world.count(False, ok=500)
+    trial = world.serving.trial
+    for name in ("g2", "g3", "g4"):
+        counts = Counts(Side(100), Side(requests=4, errors=4))
+        there = msgspec.structs.replace(world.store.reports()[0], gateway=name, trial=trial.id, counts=counts)
+        world.store.report(name, there)
+    await world.count(True, ok=1)
+    await world.serving.refresh()
+    assert world.serving.trial.aborted.startswith("errors>+2%: 92.31% of 13 requests")
+
+
+async def test_without_conditions_nothing_is_aborted(world):
+    world.start()
+    world.guarded()
+    await world.serving.refresh()
+    await world.count(False, ok=500)
+    await world.count(True, failed=200)
+    assert (world.pick(), world.alerts) == (["new"], [])
+
+
+async def test_a_guard_that_cannot_act_lets_the_canary_go_on(world, caplog):
+    world.start(abort_on="errors>+2%")
+
+    def broken(id_, why):
+        raise DatabaseError("away")
+
+    world.serving.abort = broken
+    await world.serving.refresh()
+    await world.count(False, ok=500)
+    await world.count(True, failed=200)
+    assert world.pick() == ["new"]
+    assert "goes on without a look at its conditions" in caplog.text

@@ -2,6 +2,8 @@
 
 import json
 
+import msgspec
+
 from gateway.rollout.operate import Status
 from gateway.rollout.show import history_text, shown_status, status_text
 from gateway.rollout.state import Pin, State, Trial
@@ -60,3 +62,31 @@ def test_the_history_says_which_is_in_force():
     lines = history_text([Kept(B, NOW, NOW + 60), Kept(A, NOW - 60, NOW - 60)], {B: 2}).splitlines()
     assert lines[1] == f"{B}  2027-01-15 08:00:00Z  2027-01-15 08:01:00Z  in force"
     assert lines[2] == f"{A}  2027-01-15 07:59:00Z  2027-01-15 07:59:00Z"
+
+
+def test_what_each_side_decides_by_is_told_and_who_alone_does():
+    state = State(3, Trial(C, "canary", 0.05, NOW, "cli:ada"))
+    fits = {"fits": ("routing r: routing-r.json",), "candidate": C, "mode": "canary", "share": 0.05}
+    reports = (
+        report(candidate_fits=("routing r: routing-r-0123abcd.json",), **fits),
+        report("g2", candidate_fits=("routing r: uncertified, head was h1 when certified and is h2",), **fits),
+    )
+    lines = status_text(Status(state, reports, Counts())).splitlines()
+    assert lines[2:5] == [
+        "  in force   routing r: routing-r.json",
+        "  candidate  routing r: routing-r-0123abcd.json (g1)",
+        "  candidate  routing r: uncertified, head was h1 when certified and is h2 (g2)",
+    ]
+
+
+def test_what_may_abort_a_canary_and_what_did_is_told():
+    on_trial = report(candidate=C, mode="canary", share=0.05)
+    trial = Trial(C, "canary", 0.05, NOW, "cli:ada", "errors>+2%")
+    assert "abort on   errors>+2%" in status_text(Status(State(3, trial), (on_trial,), Counts()))
+    why = "errors>+2%: 6.00% of 1,000 requests on trial failed, 0.50% of 20,000 in force"
+    status = Status(State(3, msgspec.structs.replace(trial, aborted=why)), (on_trial,), Counts())
+    assert f"ABORTED    {why}" in status_text(status)
+    assert "farthing policy rollout set --share" in status_text(status)
+    shown = shown_status(status)
+    assert (shown["on_trial"]["abort_on"], shown["on_trial"]["aborted"]) == ("errors>+2%", why)
+    assert "squares" not in shown["counts"]["candidate"]

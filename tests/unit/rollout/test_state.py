@@ -13,6 +13,7 @@ from gateway.rollout.state import (
     Conflict,
     State,
     Trial,
+    aborted,
     moved,
     promoted,
     resumed,
@@ -121,6 +122,32 @@ def test_the_files_rule_again_after_resume_and_only_where_there_is_something_to_
     assert (state.pin, state.stopped) == (None, ())
     with pytest.raises(Conflict, match="the files rule already"):
         resumed(State())
+
+
+def test_a_canary_is_aborted_once_and_goes_on_with_a_share_counted_anew():
+    guarded = Trial(C, "canary", 0.05, NOW, "cli:ada", "errors>+2%")
+    state = aborted(started(State(), guarded, {A}, ()), guarded.id, "errors>+2%: x")
+    assert (state.trial.aborted, state.trial.share, state.trial.id) == ("errors>+2%: x", 0.05, guarded.id)
+    with pytest.raises(Conflict):
+        aborted(state, guarded.id, "errors>+2%: y")
+    with pytest.raises(BadRequest, match="say the share"):
+        moved(state, None, None, "errors>+3%")
+    again = moved(state, None, 0.02)
+    assert (again.trial.aborted, again.trial.share, again.trial.abort_on) == (None, 0.02, "errors>+2%")
+    assert again.trial.id != guarded.id
+    with pytest.raises(Conflict):
+        aborted(again, guarded.id, "by counts of before")
+
+
+def test_counts_of_a_guarded_canary_begin_anew_with_every_change_and_others_go_on():
+    plain = started(State(), trial(), {A}, ())
+    assert moved(plain, None, 0.2).trial.id == trial().id
+    guarded = moved(plain, None, None, "errors>+2%")
+    assert (guarded.trial.id == trial().id, guarded.trial.abort_on) == (False, "errors>+2%")
+    assert moved(guarded, None, 0.3).trial.id != guarded.trial.id
+    assert moved(guarded, None, None, "").trial.abort_on == ""
+    with pytest.raises(Conflict):
+        aborted(moved(plain, "shadow", None), trial().id, "a shadow serves nobody")
 
 
 class Rollouts(RuleBasedStateMachine):

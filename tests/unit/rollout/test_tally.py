@@ -18,6 +18,7 @@ def test_both_sides_are_counted_by_how_their_requests_ended():
     assert (counts.in_force.requests, counts.in_force.micro_usd) == (1, 5)
     side = counts.candidate
     assert (side.requests, side.errors, side.refused, side.micro_usd, side.unpriced) == (4, 1, 1, 7, 1)
+    assert (side.squares, counts.in_force.squares) == (49.0, 25.0)
 
 
 def test_a_shadow_is_counted_by_its_verdicts_and_its_moves():
@@ -61,5 +62,6 @@ def test_counts_add_up():
         parts.append(tally.counts)
     found = total(parts)
     assert (found.in_force.requests, found.in_force.micro_usd, found.shadow.other) == (3, 9, 3)
+    assert found.in_force.squares == 27.0
     assert (found.shadow.moves, found.shadow.micro_usd) == ({"a -> b": 3}, 30)
     assert total([]).in_force.requests == 0

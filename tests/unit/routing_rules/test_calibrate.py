@@ -114,9 +114,9 @@ def price_of(target):
     return ModelPrice((Tier(*[{"small": 1_000_000, "big": 10_000_000}[target.name]] * 2),))
 
 
-def run(tmp_path, data, which, *arguments):
+def run(tmp_path, data, which, *arguments, of_candidate=None):
     setup = Setup(
-        lambda path: Rules(tmp_path, {"r": which}),
+        lambda path: Rules(path or tmp_path, {"r": of_candidate if path is not None else which}),
         lambda: "minilm",
         partial(opened, tmp_path),
         lambda folder: price_of,
@@ -126,13 +126,19 @@ def run(tmp_path, data, which, *arguments):
     return commands.run(partial(register, setup=setup), "routing", "--route", "r", *source, *arguments)
 
 
+def written(folder, kind):
+    """The bytes of the one file there."""
+    (path,) = (folder / "certificates").glob(f"{kind}-r-*.json")
+    return path.read_bytes()
+
+
 def test_a_certificate_is_written_that_a_gateway_takes(tmp_path, data, capsys):
     which = rule("max_quality_loss: 10%")
     assert run(tmp_path, data, which, "--json") == 0
     said = capsys.readouterr().out
     assert "certified        up to a gain of" in said
     assert msgspec.json.decode(said.splitlines()[-1])["written"] is True
-    certificate = load((tmp_path / "certificates/routing-r.json").read_bytes())
+    certificate = load(written(tmp_path, "routing"))
     parts = {key: value for key, value in certificate.versions.items() if key not in ("weak", "strong")}
     assert Thresholds(tmp_path, lambda tier: parts).of(which).value == certificate.threshold
 
@@ -141,7 +147,7 @@ def test_a_share_is_written_that_a_gateway_takes(tmp_path, data, capsys):
     which = rule("strong_share: 30%")
     assert run(tmp_path, data, which) == 0
     assert "it says nothing of quality" in capsys.readouterr().out
-    calibration = load_share((tmp_path / "certificates/share-r.json").read_bytes(), "f")
+    calibration = load_share(written(tmp_path, "share"), "f")
     parts = {key: value for key, value in calibration.versions.items() if key not in ("weak", "strong")}
     assert Thresholds(tmp_path, lambda tier: parts).of(which).value == calibration.threshold
 
@@ -191,7 +197,7 @@ def test_what_requests_may_cost_is_calibrated_on_what_the_file_says_they_cost(tm
     assert found["realised"] == pytest.approx(0.5, abs=0.03)
     low, high = found["cost"]["interval"]
     assert low < found["cost"]["expected"] <= 550_000 < high
-    calibration = load_share((tmp_path / "certificates/share-r.json").read_bytes(), "f")
+    calibration = load_share(written(tmp_path, "share"), "f")
     parts = {key: value for key, value in calibration.versions.items() if key not in ("weak", "strong")}
     assert Thresholds(tmp_path, lambda tier: parts).of(which).value == calibration.threshold
     other = Thresholds(tmp_path, lambda tier: parts).of(rule("target_cost: $0.56/1k"))
@@ -246,7 +252,7 @@ def test_live_labels_certify_a_threshold_that_a_gateway_takes(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "from             1000 labels" in said
     assert "warning: all labels are of 0.3 hours" in said
-    made = load((tmp_path / "certificates/routing-r.json").read_bytes())
+    made = load(written(tmp_path, "routing"))
     assert made.n == 1000
     assert true_loss(made.threshold) < 0.03
     parts = {key: value for key, value in VERSIONS.items() if key not in ("weak", "strong")}
@@ -270,7 +276,7 @@ def test_labels_by_rates_of_sampling_certify_what_they_stand_for(tmp_path, capsy
     labelled(tmp_path, 600, tenant="a", weight=20.0, strong_quality=0.0, weak_quality=1.0, score=0.1)
     labelled(tmp_path, 600, tenant="b", weight=100.0, strong_quality=1.0, weak_quality=0.0, score=0.21)
     assert run(tmp_path, None, rule()) == 0
-    made = load((tmp_path / "certificates/routing-r.json").read_bytes())
+    made = load(written(tmp_path, "routing"))
     assert made.share_accepted == pytest.approx(1 / 6)
     assert made.realised == pytest.approx(-1 / 6)
     assert made.reference.edges == (0.1, 0.21)
@@ -304,15 +310,40 @@ def test_without_labels_it_says_what_to_do(tmp_path):
 
 def test_few_labels_certify_nothing_and_the_certificate_that_is_there_stays(tmp_path, capsys):
     labelled(tmp_path, 30)
-    path = tmp_path / "certificates/routing-r.json"
     assert run(tmp_path, None, rule()) == 1
     said = capsys.readouterr().out
     assert "everything goes to the strong target" in said
     assert "keeps the certificate" not in said
-    path.parent.mkdir()
-    path.write_bytes(b"{}")
+    labelled(tmp_path, tenant="b")
+    assert run(tmp_path, None, rule()) == 0
+    (path,) = (tmp_path / "certificates").iterdir()
+    before = path.read_bytes()
+    labelled(tmp_path, 900, tenant="c", strong_quality=1.0, weak_quality=0.0, score=0.0)
+    capsys.readouterr()
     assert run(tmp_path, None, rule()) == 1
-    assert f"the route keeps the certificate that it has; without {path}" in capsys.readouterr().out
+    assert f"the route keeps the certificate that it has; without {path.name}" in capsys.readouterr().out
+    assert path.read_bytes() == before
+
+
+def test_a_candidate_is_certified_beside_the_policy_in_force_and_nothing_is_removed(tmp_path, data, capsys):
+    now, candidate = rule("max_quality_loss: 10%"), rule("max_quality_loss: 12%")
+    assert run(tmp_path, data, now) == 0
+    assert "beside" not in capsys.readouterr().out
+    (first,) = (tmp_path / "certificates").iterdir()
+    made = first.read_bytes()
+    (tmp_path / "candidate").mkdir()
+    assert run(tmp_path, data, now, "--candidate", str(tmp_path / "candidate"), "--json", of_candidate=candidate) == 0
+    said = capsys.readouterr().out
+    assert f"beside           {first.name}: kept for policies that they fit" in said
+    assert msgspec.json.decode(said.splitlines()[-1])["beside"] == [first.name]
+    assert not list((tmp_path / "candidate").iterdir()), "gateways read the policy's folder alone"
+    second = next(each for each in (tmp_path / "certificates").iterdir() if each != first)
+    parts = {key: value for key, value in load(made).versions.items() if key not in ("weak", "strong")}
+    thresholds = Thresholds(tmp_path, lambda tier: parts)
+    assert first.read_bytes() == made
+    assert (thresholds.standing(now).file, thresholds.standing(candidate).file) == (first.name, second.name)
+    assert run(tmp_path, data, now) == 0, "calibrated again it takes the place of the one for the same"
+    assert {each.name for each in (tmp_path / "certificates").iterdir()} == {first.name, second.name}
 
 
 def test_a_tier_that_needs_live_traffic_scores_no_file(tmp_path, data):

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.exchange import Choice
 from gateway.database import DatabaseError, open_database
-from gateway.guarantee.certificate import WINDOW, Certificate, dump, path_of
+from gateway.guarantee.certificate import WINDOW, Certificate, binding_of, dump, path_of, seal
 from gateway.routing.calibrate import Promise, calibrate
 from gateway.routing.drift import CAPPED
 from gateway.routing.labels import RoutingLabelStore
@@ -40,6 +40,7 @@ class World:
     def __init__(self, folder, of, name="farthing.db"):
         self.database = open_database(f"sqlite:///{folder}/{name}")
         self.policy = of
+        self.beside = []
         self.now_s = ISSUED_S + 3600
         self.alerts = []
         self.thresholds = Thresholds(folder, lambda tier: PARTS)
@@ -47,7 +48,7 @@ class World:
         self.labels.migrate()
         marks = MarkStore(self.database)
         self.watcher = Watcher(
-            lambda: self.policy, self.thresholds, self.labels, marks, lambda *said: self.alerts.append(said), lambda: self.now_s
+            lambda: [*self.beside, self.policy], self.thresholds, self.labels, marks, lambda *said: self.alerts.append(said), lambda: self.now_s
         )  # fmt: skip
         self.watcher.recall()
 
@@ -55,14 +56,16 @@ class World:
     def threshold(self):
         return self.thresholds.of(self.policy.routes[0].classify)
 
-    def see(self, scores, **changed):
-        """Requests that were decided by the threshold in force."""
-        value, certificate = self.threshold.value, self.threshold.certificate
+    def see(self, scores, by=None, **changed):
+        """Requests that were decided by the threshold of the policy `by`, that in force without one."""
+        by = by or self.policy
+        threshold = self.thresholds.of(by.routes[0].classify)
+        value, certificate = threshold.value, threshold.certificate
         for score in scores:
             side = "weak" if value is not None and score <= value else "strong"
             choice = Choice(side, "score" if value is not None else "uncertified", "light", score, value, certificate)
             choice = msgspec.structs.replace(choice, **changed)
-            self.watcher.consume([record(route="r", choice=choice, key="k1", tenant="shop")])
+            self.watcher.consume([record(route="r", policy=by.hash, choice=choice, key="k1", tenant="shop")])
 
 
 @pytest.fixture
@@ -107,6 +110,12 @@ def share(folder):
     made = calibrate_share(traffic(2000), 0.3, route="r", date=DATE, versions=VERSIONS)
     put(folder, share_path("r"), dump_share(made))
     return made
+
+
+def evidence(world):
+    """Of the one certificate in service."""
+    (held,) = world.watcher._evidence.values()
+    return held
 
 
 def stale(watcher):
@@ -258,11 +267,11 @@ async def test_labels_are_read_once_and_those_that_come_late_are_not_missed(tmp_
     here.now_s = ISSUED_S + 100 + LAG_S
     compared(here, 300, 0.0)
     await here.watcher.look()
-    assert here.watcher._evidence["r"].watch.seen == 100
+    assert evidence(here).watch.seen == 100
     compared(here, 50, 0.0, since=1000, at_s=ISSUED_S + 100.5)
     here.now_s = ISSUED_S + 300 + LAG_S
     await here.watcher.look()
-    assert here.watcher._evidence["r"].watch.seen == 350
+    assert evidence(here).watch.seen == 350
 
 
 async def test_another_rate_of_sampling_weighs_its_labels(tmp_path, world):
@@ -274,7 +283,7 @@ async def test_another_rate_of_sampling_weighs_its_labels(tmp_path, world):
     compared(here, 100, 1.0, since=3600, weight=100.0)
     here.now_s += 200
     await here.watcher.look()
-    held = here.watcher._evidence["r"].watch
+    held = evidence(here).watch
     assert held.heaviest == 100.0
     assert held.refuted
 
@@ -290,11 +299,50 @@ async def test_without_a_database_the_process_watches_alone(tmp_path):
     certify(tmp_path)
     said = []
     thresholds = Thresholds(tmp_path, lambda tier: PARTS)
-    watcher = Watcher(lambda: CERTIFIED, thresholds, None, None, lambda *each: said.append(each), lambda: ISSUED_S)
+    watcher = Watcher(lambda: [CERTIFIED], thresholds, None, None, lambda *each: said.append(each), lambda: ISSUED_S)
     watcher.recall()
     threshold = thresholds.of(CERTIFIED.routes[0].classify)
     choice = Choice("strong", "score", "light", 0.9, threshold.value, threshold.certificate)
-    watcher.consume([record(route="r", choice=choice)] * WINDOW)
+    watcher.consume([record(route="r", policy=CERTIFIED.hash, choice=choice)] * WINDOW)
     await watcher.look()
     assert thresholds.of(CERTIFIED.routes[0].classify).value is None
     assert len(said) == 1
+
+
+def certify_candidate(folder, candidate):
+    """One for the other model of a candidate, as bold as that of the policy in force."""
+    rule = candidate.routes[0].classify
+    made = msgspec.structs.replace(certify(folder), versions={**PARTS, **rule.versions}, hash="")
+    put(folder, path_of("routing", "r", binding_of(made.alpha, made.delta, made.versions)), dump(seal(made)))
+    return seal(made)
+
+
+def candidate_of(model):
+    targets = TARGETS.replace("l8", model)
+    choice = "{weak: small, strong: big, max_quality_loss: 3%}"
+    return policy(f"{targets}routes: [{{name: r, match: {{}}, classify: {choice}}}]\n")
+
+
+async def test_a_candidates_own_certificate_is_watched_and_ends_alone(tmp_path, world):
+    candidate = candidate_of("l9")
+    made = certify_candidate(tmp_path, candidate)
+    here = world(CERTIFIED)
+    here.beside = [candidate]
+    for score in traffic(WINDOW, seed=3):
+        here.see([score])
+        here.see([0.9], by=candidate)
+    ((_, members),) = here.alerts
+    assert members["calibration"] == made.hash
+    assert here.threshold.value == made.threshold
+    assert here.thresholds.of(candidate.routes[0].classify).value is None
+
+
+async def test_labels_of_a_candidates_models_refute_its_certificate_alone(tmp_path, world):
+    candidate = candidate_of("l9")
+    certify_candidate(tmp_path, candidate)
+    here = world(CERTIFIED)
+    here.beside = [candidate]
+    compared(here, 300, 1.0, versions={**VERSIONS, "weak": "l9"})
+    await here.watcher.look()
+    assert here.threshold.value is not None
+    assert "refuted by live traffic" in here.thresholds.of(candidate.routes[0].classify).why
