@@ -28,7 +28,7 @@ class Window(msgspec.Struct, frozen=True):
     ends_s: int | None
 
 
-class Spent(msgspec.Struct, frozen=True):
+class Spent(msgspec.Struct, frozen=True, gc=False):
     """The state of one window, in micro-USD."""
 
     window: Window
@@ -41,7 +41,12 @@ class Spent(msgspec.Struct, frozen=True):
         return max(0, self.window.budget.limit_micro_usd - self.committed - self.reserved)
 
 
-class Level(msgspec.Struct, frozen=True):
+def first_soft(budget: Budget) -> float:
+    """The used micro-USD from which on somebody is to be warned; infinite where nobody is."""
+    return budget.soft[0] * budget.limit_micro_usd if budget.soft else float("inf")
+
+
+class Level(msgspec.Struct, frozen=True, gc=False):
     """What a rate has left after a reserve, for `x-ratelimit-*`: units left, seconds until it is full again."""
 
     rate: Rate
@@ -49,12 +54,16 @@ class Level(msgspec.Struct, frozen=True):
     full_in_s: float
 
 
-class Grant(msgspec.Struct, frozen=True):
-    """The request may go on. `windows` hold its reservation; `spent` and `levels` are as they stand after it."""
+class Grant(msgspec.Struct, frozen=True, gc=False):
+    """The request may go on. `windows` hold its reservation; `spent` and `levels` are as they stand after it.
+
+    `calm`: it is known that none of `spent` has come to its first soft limit, so that nobody is to be warned.
+    """
 
     windows: tuple[str, ...]
     spent: tuple[Spent, ...] = ()
     levels: tuple[Level, ...] = ()
+    calm: bool = False
 
 
 class Refusal(msgspec.Struct, frozen=True):

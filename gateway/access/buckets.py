@@ -1,48 +1,71 @@
 """Token buckets: what a rate still admits, and when it admits more. Knows neither stores nor clocks.
 
 A bucket holds `per_minute` units and refills continuously. A cost above its whole size is admitted when the bucket is
-full, and leaves it in debt: late, but never impossible for ever. (`lua/common.lua` has the same arithmetic.)
+full, and leaves it in debt: late, but never impossible for ever. What it lacks is kept as the seconds that refill it,
+so that taking and giving back are one sum each. (`lua/common.lua` does the same with units.)
 """
 
 from gateway.access.accounts import Level
 from gateway.core.limits import Rate
 
+MINUTE_S = 60.0
 _DUST = 1e-6
-"""Refills are floats: a caller who waits exactly as long as it was told must get in."""
+"""Sums of floats: a caller who waits exactly as long as it was told must get in."""
 
 
 class Bucket:
-    """`level` units were left at `at_s`; negative is debt. `per_minute` follows the rate when a policy changes it."""
+    """Lacked `lack_s` at `at_s`: above a minute is debt, below zero is full. `unit_s` seconds give one unit."""
 
-    __slots__ = ("at_s", "level", "per_minute")
+    __slots__ = ("at_s", "lack_s", "per_minute", "unit_s")
 
     def __init__(self, per_minute: int, at_s: float) -> None:
         self.per_minute = per_minute
-        self.level = float(per_minute)
+        self.unit_s = MINUTE_S / per_minute
+        self.lack_s = 0.0
         self.at_s = at_s
 
-    def refill(self, now: float) -> float:
-        """Brings the level up to `now` and returns it. A clock that stepped back refills nothing."""
-        level = self.level
+    def refill(self, per_minute: int, now: float) -> float:
+        """Brings it up to `now` and returns what it lacks. A clock that stepped back refills nothing.
+
+        `per_minute` follows the rate when a policy changes it: as many units as are there stay.
+        """
+        lack_s = self.lack_s
         if now > self.at_s:
-            level += (now - self.at_s) * self.per_minute / 60.0
+            lack_s -= now - self.at_s
+        if lack_s < 0:
+            lack_s = 0.0
         self.at_s = now
-        if level > self.per_minute:
-            level = float(self.per_minute)
-        self.level = level
-        return level
+        if per_minute != self.per_minute:
+            left = self.per_minute - lack_s / self.unit_s
+            self.per_minute, self.unit_s = per_minute, MINUTE_S / per_minute
+            lack_s = max(0.0, (per_minute - left) * self.unit_s)
+        self.lack_s = lack_s
+        return lack_s
+
+    def take(self, rate: Rate, units: int, now: float) -> Level | None:
+        """Takes `units` and shows what is left; `None`, and nothing is taken, where it has to be waited for them."""
+        lack_s, cost_s = self.refill(rate.per_minute, now), units * self.unit_s
+        after_s = lack_s + cost_s
+        if after_s > MINUTE_S and wait_s(lack_s, cost_s):
+            return None
+        self.lack_s = after_s
+        left = (MINUTE_S - after_s) / self.unit_s
+        return Level(rate, int(left + _DUST) if left > 0 else 0, after_s)
 
     def give_back(self, units: int, now: float) -> None:
-        """Returns what an estimate took too much; negative `units` were used beyond it."""
-        self.level = min(float(self.per_minute), self.refill(now) + units)
+        """Returns what an estimate took too much; negative `units` were used beyond it, now."""
+        if units < 0:
+            self.refill(self.per_minute, now)
+        self.lack_s -= units * self.unit_s
 
 
-def wait_s(level: float, cost: int, per_minute: int) -> float:
-    """Seconds until a bucket at `level` admits `cost`; 0.0 when it does now."""
-    missing = min(cost, per_minute) - level
-    return missing * 60.0 / per_minute if missing > _DUST else 0.0
+def wait_s(lack_s: float, cost_s: float) -> float:
+    """Seconds until a bucket that lacks so much admits a cost, in seconds of refilling; 0.0 when it does now."""
+    missing = min(cost_s, MINUTE_S) + lack_s - MINUTE_S
+    return missing if missing > _DUST else 0.0
 
 
-def level_of(rate: Rate, level: float) -> Level:
-    """The level as it is shown to callers."""
-    return Level(rate, int(level + _DUST) if level > 0 else 0, (rate.per_minute - level) * 60.0 / rate.per_minute)
+def level_of(rate: Rate, lack_s: float) -> Level:
+    """What a bucket that lacks so much is shown as to callers."""
+    left = rate.per_minute * (MINUTE_S - lack_s) / MINUTE_S
+    return Level(rate, int(left + _DUST) if left > 0 else 0, lack_s)

@@ -9,7 +9,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
-from gateway.access.accounts import Grant, Refusal, Spent, Unavailable, Window
+import msgspec
+
+from gateway.access.accounts import Grant, Level, Refusal, Spent, Unavailable, Window, first_soft
 from gateway.access.buckets import Bucket, level_of, wait_s
 from gateway.access.truth import Questions, Truth
 from gateway.access.windows import Windows
@@ -43,44 +45,39 @@ class _Account:
 
 
 class _Bound:
-    """What a set of limits comes to while none of its windows ends: an account and a limit for each of its budgets."""
+    """What a set of limits comes to while none of its windows ends: an account and a limit for each of its budgets.
 
-    __slots__ = ("accounts", "applies", "from_s", "generation", "limits", "until_s", "windows")
+    `limits` has with each account the money that it may hold, and from how much on somebody is to be warned; `rates`
+    with each rate whether it counts tokens.
+    """
+
+    __slots__ = ("accounts", "applies", "from_s", "generation", "limits", "rates", "taken", "until_s", "windows")
 
     def __init__(self, applies: Applies, accounts: Sequence[_Account], generation: int) -> None:
         self.applies = applies
         self.accounts = accounts
         self.limits = [
-            (account, budget.limit_micro_usd, budget) for account, budget in zip(accounts, applies.budgets, strict=True)
+            (account, budget.limit_micro_usd, first_soft(budget), budget)
+            for account, budget in zip(accounts, applies.budgets, strict=True)
         ]
+        self.rates = [(rate, rate.id, rate.kind == "tokens") for rate in applies.rates]
+        self.taken = [rate for rate in applies.rates if rate.kind == "tokens"]
         self.windows = tuple([account.window.id for account in accounts])
         self.from_s = max((account.window.starts_s for account in accounts), default=0)
         self.until_s = min((account.ends_s for account in accounts), default=float("inf"))
         self.generation = generation
 
 
-class _Lease:
+class _Lease(msgspec.Struct, gc=False):
     """What one request holds. `taken`: rates that get the difference to the estimate back."""
 
-    __slots__ = ("accounts", "expires_s", "grant", "reserved", "slots", "taken", "tokens")
-
-    def __init__(
-        self,
-        accounts: Sequence[_Account],
-        taken: Sequence[Rate],
-        slots: Sequence[Concurrency],
-        reserved: int,
-        tokens: int,
-        expires_s: float,
-        grant: Grant,
-    ) -> None:
-        self.accounts = accounts
-        self.taken = taken
-        self.slots = slots
-        self.reserved = reserved
-        self.tokens = tokens
-        self.expires_s = expires_s
-        self.grant = grant
+    accounts: Sequence[_Account]
+    taken: Sequence[Rate]
+    slots: Sequence[Concurrency]
+    reserved: int
+    tokens: int
+    expires_s: float
+    grant: Grant
 
 
 class EmbeddedAccounts:
@@ -119,22 +116,45 @@ class EmbeddedAccounts:
             return held.grant
         if request_id in self._expired:
             raise Unavailable("The lease of this request is over.", retry_after_s=1.0)
-        for account, limit, budget in bound.limits:
-            if account.committed + account.reserved + micro_usd > limit:
+        calm = True
+        for account, limit, soft, budget in bound.limits:
+            used = account.committed + account.reserved + micro_usd
+            if used > limit:
                 return _no_money(account, budget, micro_usd)
-        buckets: list[Bucket] = []
-        for rate in applies.rates:
-            bucket = self._buckets.get(rate.id) or self._new_bucket(rate, now)
-            bucket.per_minute = rate.per_minute
-            level = bucket.refill(now)
-            cost = 1 if rate.kind == "requests" else tokens
-            if level < cost and (wait := wait_s(level, cost, rate.per_minute)):
-                return Refusal(level=level_of(rate, level), retry_after_s=wait)
-            buckets.append(bucket)
+            calm = calm and used < soft
+        levels: list[Level] = []
+        for rate, id_, of_tokens in bound.rates:
+            bucket = self._buckets.get(id_) or self._new_bucket(rate, now)
+            level = bucket.take(rate, tokens if of_tokens else 1, now)
+            if level is None:
+                self._untake(bound, len(levels), tokens, now)
+                wait = wait_s(bucket.lack_s, (tokens if of_tokens else 1) * bucket.unit_s)
+                return Refusal(level=level_of(rate, bucket.lack_s), retry_after_s=wait)
+            levels.append(level)
+        slots = self._slots
         for slot in applies.concurrency:
-            if self._slots.get(slot.id, 0) >= slot.most:
+            if slots.get(slot.id, 0) >= slot.most:
+                self._untake(bound, len(levels), tokens, now)
                 return Refusal(concurrency=slot, retry_after_s=SLOT_RETRY_S)
-        return self._take(request_id, bound, buckets, micro_usd, tokens, now + lease_s)
+        # Nothing refuses any more.
+        spent = []
+        for account in bound.accounts:
+            account.reserved += micro_usd
+            spent.append(Spent(account.window, account.committed, account.reserved))
+        for slot in applies.concurrency:
+            slots[slot.id] = slots.get(slot.id, 0) + 1
+        grant = Grant(bound.windows, tuple(spent), tuple(levels), calm)
+        expires_s = now + lease_s
+        self._leases[request_id] = _Lease(
+            bound.accounts, bound.taken, applies.concurrency, micro_usd, tokens, expires_s, grant
+        )
+        expiries = self._expiries
+        heappush(expiries, (expires_s, request_id))
+        if len(expiries) > 2 * len(self._leases) + _HEAP_SLACK:
+            # Most leases end long before they are over; their entries go when they are the greater part.
+            self._expiries = [(lease.expires_s, id_) for id_, lease in self._leases.items()]
+            heapify(self._expiries)
+        return grant
 
     async def extend(self, request_id: str, micro_usd: int, now: float, lease_s: float) -> bool:
         """False as well when the lease is unknown or over."""
@@ -204,40 +224,10 @@ class EmbeddedAccounts:
             account.spent() for account in self._accounts.values() if account.window.starts_s <= now < account.ends_s
         ]
 
-    def _take(
-        self,
-        request_id: str,
-        bound: _Bound,
-        buckets: list[Bucket],
-        micro_usd: int,
-        tokens: int,
-        expires_s: float,
-    ) -> Grant:
-        accounts, applies = bound.accounts, bound.applies
-        spent = []
-        for account in accounts:
-            account.reserved += micro_usd
-            spent.append(Spent(account.window, account.committed, account.reserved))
-        levels = []
-        taken = []
-        for bucket, rate in zip(buckets, applies.rates, strict=True):
-            if rate.kind == "requests":
-                bucket.level -= 1
-            else:
-                bucket.level -= tokens
-                taken.append(rate)
-            levels.append(level_of(rate, bucket.level))
-        slots = self._slots
-        for slot in applies.concurrency:
-            slots[slot.id] = slots.get(slot.id, 0) + 1
-        grant = Grant(bound.windows, tuple(spent), tuple(levels))
-        self._leases[request_id] = _Lease(accounts, taken, applies.concurrency, micro_usd, tokens, expires_s, grant)
-        heappush(self._expiries, (expires_s, request_id))
-        if len(self._expiries) > 2 * len(self._leases) + _HEAP_SLACK:
-            # Most leases end long before they are over; their entries go when they are the greater part.
-            self._expiries = [(lease.expires_s, id_) for id_, lease in self._leases.items()]
-            heapify(self._expiries)
-        return grant
+    def _untake(self, bound: _Bound, rates: int, tokens: int, now: float) -> None:
+        """The first so many rates get back what they have given to a request that is refused."""
+        for _, id_, of_tokens in bound.rates[:rates]:
+            self._buckets[id_].give_back(tokens if of_tokens else 1, now)
 
     def _free(self, slots: Sequence[Concurrency]) -> None:
         for slot in slots:
@@ -288,7 +278,7 @@ class EmbeddedAccounts:
         for _ in range(2):
             id_, bucket = next(iter(self._buckets.items()))
             self._buckets.move_to_end(id_)
-            if bucket.at_s < now and bucket.refill(now) >= bucket.per_minute:
+            if bucket.at_s < now and not bucket.refill(bucket.per_minute, now):
                 del self._buckets[id_]
 
 

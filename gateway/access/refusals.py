@@ -1,8 +1,10 @@
 """What a caller is told about its limits: the error of a refusal, and the headers of a grant. Pure."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
-from gateway.access.accounts import Grant, Level, Refusal, Spent
+from gateway.access.accounts import Grant, Level, Refusal, Spent, first_soft
 from gateway.core.errors import BudgetExhausted, GatewayError, RateLimited
 from gateway.core.money import usd
 
@@ -53,17 +55,42 @@ def limit_headers(grant: Grant) -> bytes:
     tokens: Level | None = None
     for level in grant.levels:
         if level.rate.kind == "requests":
-            requests = level if requests is None or level.remaining < requests.remaining else requests
-        else:
-            tokens = level if tokens is None or level.remaining < tokens.remaining else tokens
-    lines = b"" if requests is None else _LEVEL[b"requests"] % _level(requests)
+            if requests is None or level.remaining < requests.remaining:
+                requests = level
+        elif tokens is None or level.remaining < tokens.remaining:
+            tokens = level
+    lines = "" if requests is None else _lines(requests)
     if tokens is not None:
-        lines += _LEVEL[b"tokens"] % _level(tokens)
-    for spent in grant.spent:
-        budget = spent.window.budget
-        if budget.soft and spent.committed + spent.reserved >= budget.soft[0] * budget.limit_micro_usd:
-            share = used_share(spent)
-            lines += f"x-farthing-budget-warning: {budget.id}; used={share:.0%}{_resets(spent)}\r\n".encode()
+        lines += _lines(tokens)
+    if not grant.calm:
+        lines += _warnings(grant.spent)
+    return lines.encode()
+
+
+def _lines(level: Level) -> str:
+    limit, reset = _names(level.rate.kind, level.rate.per_minute)
+    seconds = level.full_in_s
+    if seconds < 1:
+        return f"{limit}{level.remaining}{reset}{int(seconds * 1000 + 0.5)}ms\r\n"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{limit}{level.remaining}{reset}{f'{minutes}m' if minutes else ''}{rest}s\r\n"
+
+
+@lru_cache(4096)
+def _names(kind: str, per_minute: int) -> tuple[str, str]:
+    """What stands before the number of units left, and before the time until all are back (`1m30s`, `2s`, `120ms`)."""
+    return (
+        f"x-ratelimit-limit-{kind}: {per_minute}\r\nx-ratelimit-remaining-{kind}: ",
+        f"\r\nx-ratelimit-reset-{kind}: ",
+    )
+
+
+def _warnings(spent: Sequence[Spent]) -> str:
+    lines = ""
+    for each in spent:
+        budget = each.window.budget
+        if each.committed + each.reserved >= first_soft(budget):
+            lines += f"x-farthing-budget-warning: {budget.id}; used={used_share(each):.0%}{_resets(each)}\r\n"
     return lines
 
 
@@ -73,27 +100,8 @@ def used_share(spent: Spent) -> float:
     return (spent.committed + spent.reserved) / limit if limit else 1.0
 
 
-_LEVEL = {
-    kind: b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
-    % (kind, kind, kind)
-    for kind in (b"requests", b"tokens")
-}
-
-
-def _level(level: Level) -> tuple[int, int, bytes]:
-    return level.rate.per_minute, max(0, level.remaining), _duration(level.full_in_s)
-
-
 def _resets(spent: Spent) -> str:
     return "" if spent.window.ends_s is None else f"; resets={_utc(spent.window.ends_s)}"
-
-
-def _duration(seconds: float) -> bytes:
-    """As OpenAI writes it: `1m30s`, `2s`, `120ms`."""
-    if seconds < 1:
-        return b"%dms" % (seconds * 1000 + 0.5)
-    minutes, rest = divmod(round(seconds), 60)
-    return b"%dm%ds" % (minutes, rest) if minutes else b"%ds" % rest
 
 
 def _utc(seconds: float) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 
 import msgspec
 
-from gateway.access.accounts import Accounts, Refusal
+from gateway.access.accounts import Accounts, Grant, Refusal
 from gateway.access.alerts import Alerts
 from gateway.access.keyring import Keyring
 from gateway.access.keystore import permits
@@ -62,7 +62,10 @@ class Admit:
             worst = plan_worst_case(exchange.call, plan, self._price_of, policy.money)
         exchange.reserved_micro_usd = worst.micro_usd
         if applies:
-            await self._reserve(exchange, applies, _amount(worst, policy, applies), plan)
+            amount, tokens = _amount(worst, policy, applies), _tokens(exchange.call)
+            now, lease_s = self._wall(), _lease_s(plan)
+            answer = await self._accounts.reserve(exchange.id, applies, amount, tokens, now, lease_s)
+            self._take(exchange, answer, amount, now, lease_s)
         try:
             self._admit(admission(exchange, identity, plan))
         except GatewayError:
@@ -71,10 +74,8 @@ class Admit:
         exchange.admitted = True
         return await call_next(exchange)
 
-    async def _reserve(self, exchange: Exchange, applies: Applies, amount: int, plan: Plan) -> None:
-        lease_s = max([target.deadlines.total_s for target in plan.targets]) + LEASE_MARGIN_S
-        now = self._wall()
-        answer = await self._accounts.reserve(exchange.id, applies, amount, _tokens(exchange.call), now, lease_s)
+    def _take(self, exchange: Exchange, answer: Grant | Refusal, amount: int, now: float, lease_s: float) -> None:
+        """What the store answered, on the exchange; raises what the caller is told of a refusal."""
         if isinstance(answer, Refusal):
             if answer.spent is not None:
                 self._alerts.note((answer.spent,), now)
@@ -83,7 +84,8 @@ class Admit:
         exchange.windows = answer.windows
         if answer.windows:
             exchange.more = partial(self._more, lease_s)
-            self._alerts.note(answer.spent, now)
+            if not answer.calm:
+                self._alerts.note(answer.spent, now)
         exchange.limit_headers = limit_headers(answer)
 
     async def _more(self, lease_s: float, exchange: Exchange, micro_usd: int) -> bool:
@@ -126,6 +128,13 @@ def _amount(worst: WorstCase, policy: Policy, applies: Applies) -> int:
             code="price_unknown",
         )
     return amount
+
+
+def _lease_s(plan: Plan) -> float:
+    targets = plan.targets
+    if len(targets) == 1:
+        return targets[0].deadlines.total_s + LEASE_MARGIN_S
+    return max([target.deadlines.total_s for target in targets]) + LEASE_MARGIN_S
 
 
 def _tokens(call: Call) -> int:

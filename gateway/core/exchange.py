@@ -1,6 +1,7 @@
 """The nouns of one request, shared by all rooms: who asks, what, where it goes, what it used, what is recorded.
 
-Frozen structs but for `Exchange`, which collects what happens to one request on its way through the stages.
+Frozen structs but for `Exchange`, which collects what happens to one request on its way through the stages. Those with
+`array_like` lie in the journal by position: new fields go to their end and have a default, none is moved or taken out.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -58,7 +59,7 @@ class Call(msgspec.Struct, frozen=True):
     """The headers by name; of a repeated one, the last."""
 
 
-class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Tokens of one answer in disjoint classes (except `reasoning`: the part of `output` that was thought).
 
     input = uncached_input + cache_read + cache_write_5m + cache_write_1h.
@@ -155,7 +156,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Why it must not leave self-hosted targets, which are all that it has then; `None` when it may."""
 
 
-class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One upstream call. Offsets and durations in seconds; `status` is `None` when no answer came."""
 
     target: str
@@ -171,7 +172,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """A call for the gateway's own ends, such as a judge's: not one of those that were to answer the caller."""
 
 
-class Savings(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class Savings(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the request saved against the policy's baseline, in micro-USD; each part may be negative.
 
     baseline - charged = cache + routing + compression - waste_escalation - waste_retries - own, to the micro-dollar.
@@ -192,7 +193,7 @@ class Savings(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return self.cache + self.routing + self.compression - self.waste_escalation - self.waste_retries - self.own
 
 
-class CacheHit(msgspec.Struct, frozen=True, gc=False):
+class CacheHit(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An answer that no upstream was asked for. `usage` is of the answer when it was made; nothing of it is charged.
 
     `similarity` is the cosine in [-1, 1] and `score` the verifier's in [0, 1] of a semantic hit. `took_s` is what the
@@ -208,7 +209,7 @@ class CacheHit(msgspec.Struct, frozen=True, gc=False):
     score: float | None = None
 
 
-class Choice(msgspec.Struct, frozen=True, gc=False):
+class Choice(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Which of a route's two targets was chosen, and by what; `why` is a name from a fixed list.
 
     `score` is the gain that is expected of the strong target, `None` where none was asked for or none came; up to
@@ -223,7 +224,7 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
     certificate: str | None = None
 
 
-class Shadowed(msgspec.Struct, frozen=True, gc=False):
+class Shadowed(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the policy in shadow would have done with a request, beside what was done; it changed nothing.
 
     `origin` and `target` are the first of each plan, `refused` where there is none. `micro_usd` is what it would have
@@ -237,7 +238,7 @@ class Shadowed(msgspec.Struct, frozen=True, gc=False):
     micro_usd: int | None = None
 
 
-class Admission(msgspec.Struct, frozen=True):
+class Admission(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What is durable before the first upstream byte: enough to account for the request if the gateway dies now.
 
     `reserved_micro_usd` is the worst case of the plan; `None` when its price is unknown. `windows` are the ids of the
@@ -262,7 +263,7 @@ class Admission(msgspec.Struct, frozen=True):
     windows: tuple[str, ...] = ()
 
 
-class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class RequestRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What happened, once per request; headers, metrics, spans and (later) ledger rows are built from it.
 
     Durations in seconds. `ttft_s` is from acceptance to the first byte for the caller. `overhead_s` is the part

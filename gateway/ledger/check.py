@@ -77,17 +77,11 @@ class Rows:
 
     def add(self, rows: Iterable[Row]) -> dict[Group, tuple[int, ...]]:
         """Checks `rows` and answers their sums per group of the roll-ups."""
-        sums: dict[Group, list[int]] = {}
+        groups: dict[Group, list[Row]] = {}
         for row in rows:
             self._row(row)
-            amounts = measures(row)
-            kept = sums.get(at := group(row))
-            if kept is None:
-                sums[at] = list(amounts)
-            else:
-                for index, amount in enumerate(amounts):
-                    kept[index] += amount
-        return {at: tuple(kept) for at, kept in sums.items()}
+            groups.setdefault(group(row), []).append(row)
+        return {at: measures(members) for at, members in groups.items()}
 
     def _row(self, row: Row) -> None:
         gap = identity_gap(row)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Admission, RequestRecord
-from gateway.ledger.segment import ADMITTED, CLOSED, CRASHED, HEADER_BYTES, Reading, encode, entry, header, newer
+from gateway.ledger.segment import ADMITTED, CLOSED, CRASHED, HEADER_BYTES, Reading, encode, entry, foreign, header
 
 ROOM_BYTES = 256 << 10
 """Blocks are allocated so many bytes at a time; when there are no more so many, as many as the next entry needs."""
@@ -48,7 +48,7 @@ class Journal:
     """The segments of one process in a folder of its own. Positions are integers that grow with every entry.
 
     `admit` and `close` belong to the event loop; the other methods may run in a thread beside it. Raises
-    `JournalInUse` when another process has the folder, `JournalError` when a newer version wrote it.
+    `JournalInUse` when another process has the folder, `JournalError` when another version of the format is in it.
     """
 
     def __init__(self, directory: Path, segment_bytes: int = 16 << 20, max_bytes: int = 4 << 30) -> None:
@@ -67,7 +67,7 @@ class Journal:
         try:
             self.floor = self._read_checkpoint()
             self._sizes = {int(path.stem): path.stat().st_size for path in directory.glob("[0-9]*.journal")}
-            self._refuse_newer()
+            self._refuse_foreign()
         except BaseException:
             os.close(self._lock_fd)
             raise
@@ -218,7 +218,7 @@ class Journal:
         self.in_use = False
 
     def _end(self, kind: int, value: Admission | RequestRecord) -> int:
-        payload = encode(value)
+        payload, request_id = encode(value), value.request_id
         with self._mutex:
             position = self._number << _OFFSET_BITS | self._offset
             try:
@@ -226,15 +226,15 @@ class Journal:
                     self._write_waiting()
                 self._append(kind, payload)
             except JournalError:
-                self._unwritten.append((kind, value.request_id, payload))
+                self._unwritten.append((kind, request_id, payload))
             else:
-                self._open.pop(value.request_id, None)
+                self._open.pop(request_id, None)
             return position
 
-    def _refuse_newer(self) -> None:
+    def _refuse_foreign(self) -> None:
         for path in map(self._path, self._sizes):
-            if newer(path):
-                raise JournalError(f"{path} was written by a newer version; fix: let that version finish it")
+            if foreign(path):
+                raise JournalError(f"{path} was written by another version; fix: let that version finish it")
 
     def _make_room(self) -> None:
         self._write_waiting()
@@ -254,15 +254,13 @@ class Journal:
     def _append(self, kind: int, payload: bytes) -> int:
         """The position of the new entry. Raises `JournalError` before a byte of it is written."""
         data = entry(kind, payload)
-        end = self._offset + len(data)
-        file = self._file
-        if file is None or end > file.room:
-            file = self._with_room(len(data))
-            end = self._offset + len(data)
+        size, file = len(data), self._file
+        if file is None or self._offset + size > file.room:
+            file = self._with_room(size)
         offset = self._offset
-        file.map[offset:end] = data
-        self._offset = end
-        self._bytes += len(data)
+        file.map[offset : offset + size] = data
+        self._offset = offset + size
+        self._bytes += size
         return self._number << _OFFSET_BITS | offset
 
     @property

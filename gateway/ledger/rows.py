@@ -4,8 +4,9 @@ Every value is made storable here, once: a text without NUL and lone surrogates 
 fits and whose sums fit. So a batch is never refused by a database because of what a caller or an upstream sent.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,7 +20,9 @@ HOUR_S = 3600
 DAY_S = 86400
 
 _encode = msgspec.json.Encoder().encode
+_tuple: Callable[[type["Row"], Iterable[Any]], "Row"] = tuple.__new__
 _NOTHING = Usage()
+_TokenColumns = tuple[int, int, int, int, int, int]
 _SavingsColumns = tuple[int | None, int | None, int | None, int | None, int | None, int | None, int | None]
 _NO_SAVINGS: _SavingsColumns = (None, None, None, None, None, None, None)
 _ChoiceColumns = tuple[str | None, float | None, float | None, int | None]
@@ -86,7 +89,8 @@ class Charge(NamedTuple):
 
 def closed(record: RequestRecord) -> Charge:
     """The row of a request that ended."""
-    usage = record.usage or _NOTHING
+    usage, error = record.usage or _NOTHING, record.error
+    tokens = _tokens(usage)
     request_id, tenant, key, route, policy, asked, target, provider, model, cache = _texts(
         record.request_id,
         record.tenant,
@@ -99,7 +103,8 @@ def closed(record: RequestRecord) -> Charge:
         record.model,
         record.cache,
     )
-    row = Row(
+    response_id, upstream_id, session = record.response_id, record.upstream_request_id, record.session
+    values = (
         request_id,
         record.started_s,
         record.started_s + record.duration_s,
@@ -117,23 +122,24 @@ def closed(record: RequestRecord) -> Charge:
         int(record.stream),
         record.status,
         record.outcome,
-        _optional(record.error),
+        error if error is None else text(error),
         cache,
-        *_tokens(usage),
-        usage.source if record.usage is not None else None,
+        *tokens,
+        usage.source if usage is record.usage else None,
         _amount(record.reserved_micro_usd),
         _amount(record.cost_micro_usd),
         *_savings(record.savings),
         record.ttft_s,
         record.duration_s,
-        _json([_attempt(attempt) for attempt in record.attempts]),
+        _json([_attempt(each, tokens if each.usage is usage else None) for each in record.attempts]),
         _windows(record.windows),
-        _optional(record.response_id),
-        _optional(record.upstream_request_id),
-        _optional(record.session),
+        response_id if response_id is None else text(response_id),
+        upstream_id if upstream_id is None else text(upstream_id),
+        session if session is None else text(session),
         *_choice(record.choice),
     )
-    return Charge(row, record.windows)
+    # Not `Row(...)`, whose Python-made constructor takes the values apart and puts them together again.
+    return Charge(_tuple(Row, values), record.windows)
 
 
 def crashed(admission: Admission) -> Charge:
@@ -203,15 +209,11 @@ def _windows(ids: tuple[str, ...]) -> str:
     return _json(ids)
 
 
-def _optional(value: str | None) -> str | None:
-    return None if value is None else text(value)
-
-
 def _amount(value: int | None) -> int | None:
     return value if value is None or -MOST <= value <= MOST else max(-MOST, min(MOST, value))
 
 
-def _tokens(usage: Usage) -> tuple[int, int, int, int, int, int]:
+def _tokens(usage: Usage) -> _TokenColumns:
     classes = (
         usage.uncached_input,
         usage.cache_read,
@@ -220,25 +222,28 @@ def _tokens(usage: Usage) -> tuple[int, int, int, int, int, int]:
         usage.output,
         usage.reasoning,
     )
-    a, b, c, d, e, f = classes
-    if a | b | c | d | e | f < 0 or max(classes) > MOST:
-        a, b, c, d, e, f = (max(0, min(MOST, tokens)) for tokens in classes)
-        return a, b, c, d, e, f
-    return classes
+    if min(classes) >= 0 and max(classes) <= MOST:
+        return classes
+    a, b, c, d, e, f = (max(0, min(MOST, tokens)) for tokens in classes)
+    return a, b, c, d, e, f
 
 
 def _savings(savings: Savings | None) -> _SavingsColumns:
     if savings is None:
         return _NO_SAVINGS
-    return (
-        _amount(savings.baseline),
-        _amount(savings.cache),
-        _amount(savings.routing),
-        _amount(savings.compression),
-        _amount(savings.waste_escalation),
-        _amount(savings.waste_retries),
-        _amount(savings.own),
+    parts = (
+        savings.baseline,
+        savings.cache,
+        savings.routing,
+        savings.compression,
+        savings.waste_escalation,
+        savings.waste_retries,
+        savings.own,
     )
+    if min(parts) >= -MOST and max(parts) <= MOST:
+        return parts
+    a, b, c, d, e, f, g = map(_amount, parts)
+    return a, b, c, d, e, f, g
 
 
 def _choice(choice: Choice | None) -> _ChoiceColumns:
@@ -268,27 +273,31 @@ class _Told(msgspec.Struct, omit_defaults=True):
     own: bool = False
 
 
-def _attempt(attempt: Attempt) -> _Told:
-    usage = attempt.usage
+def _attempt(attempt: Attempt, tokens: _TokenColumns | None) -> _Told:
+    """`tokens` are those of its usage, where they are known."""
+    usage, ttft_s = attempt.usage, attempt.ttft_s
     told = _Told(
         attempt.target,
         attempt.replica,
         attempt.status,
         attempt.error,
-        _micros(attempt.offset_s),
-        _micros(attempt.duration_s),
-        None if attempt.ttft_s is None else _micros(attempt.ttft_s),
-        None if usage is None else usage.source,
+        int(attempt.offset_s * 1e6 + 0.5) / 1e6,  # to the microsecond; `round` takes ten times as long
+        int(attempt.duration_s * 1e6 + 0.5) / 1e6,
+        ttft_s if ttft_s is None else int(ttft_s * 1e6 + 0.5) / 1e6,
+        usage if usage is None else usage.source,
         _amount(attempt.cost_micro_usd),
-        *(() if usage is None else _tokens(usage)),
     )
+    if usage is not None:
+        (
+            told.uncached_input,
+            told.cache_read,
+            told.cache_write_5m,
+            told.cache_write_1h,
+            told.output,
+            told.reasoning,
+        ) = tokens or _tokens(usage)
     told.own = attempt.own
     return told
-
-
-def _micros(seconds: float) -> float:
-    """To the microsecond; `round` takes ten times as long."""
-    return int(seconds * 1e6 + 0.5) / 1e6
 
 
 def _json(value: Any) -> str:
@@ -331,82 +340,76 @@ MEASURES = (
 
 Group = tuple[int, str, str, str, str, str, str, str, str]
 
+_dimensions = itemgetter(*map(Row._fields.index, DIMENSIONS))
+
 
 def group(row: Row) -> Group:
     """The hour of `started_s` (its first second, Unix time) and the dimensions of a row."""
-    hour = int(row.started_s // HOUR_S) * HOUR_S
-    return (
-        hour,
-        row.tenant,
-        row.key_id,
-        row.route,
-        row.model,
-        row.target,
-        row.provider,
-        row.outcome,
-        row.cache,
-    )
+    return int(row.started_s // HOUR_S) * HOUR_S, *_dimensions(row)
 
 
-def measures(row: Row) -> tuple[int, ...]:
-    """What a row adds to its group, in the order of `MEASURES`; an unknown amount adds nothing, and is counted."""
-    return (
-        1,
-        row.uncached_input,
-        row.cache_read,
-        row.cache_write_5m + row.cache_write_1h,
-        row.output,
-        row.reasoning,
-        row.charged_micro or 0,
-        row.charged_micro is None,
-        row.usage_source == "estimated",
-        row.baseline_micro or 0,
-        row.saved_cache or 0,
-        row.saved_routing or 0,
-        row.saved_compression or 0,
-        row.waste_escalation or 0,
-        row.waste_retries or 0,
-        row.own_micro or 0,
-        int(row.duration_s * 1000 + 0.5),
-        0 if row.ttft_s is None else int(row.ttft_s * 1000 + 0.5),
-        row.ttft_s is not None,
-    )
+def measures(rows: Sequence[Row]) -> tuple[int, ...]:
+    """What rows add to their group, in the order of `MEASURES`; an unknown amount adds nothing, and is counted."""
+    columns = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
+    sums = {name: sum(filter(None, columns[name])) for name in _SUMMED}
+    ttfts = [int(seconds * 1000 + 0.5) for seconds in columns["ttft_s"] if seconds is not None]
+    sums |= {
+        "requests": len(rows),
+        "cache_write": sums["cache_write_5m"] + sums["cache_write_1h"],
+        "unknown_cost": columns["charged_micro"].count(None),
+        "estimated": columns["usage_source"].count("estimated"),
+        "duration_ms": sum([int(seconds * 1000 + 0.5) for seconds in columns["duration_s"]]),
+        "ttft_ms": sum(ttfts),
+        "ttft_count": len(ttfts),
+    }
+    return tuple([sums[name] for name in MEASURES])
+
+
+_SUMMED = (*(name for name in MEASURES if name in Row._fields), "cache_write_5m", "cache_write_1h")
 
 
 class Totals:
     """Sums over a batch of rows: by hour, by UTC day, by budget window."""
 
     def __init__(self) -> None:
-        self._hours: dict[Group, list[tuple[int, ...]]] = {}
-        self._windows: dict[str, tuple[int, float]] = {}
+        self._hours: dict[Group, list[Row]] = {}
+        self._charged: dict[tuple[str, ...], tuple[int, float]] = {}
 
     def add(self, charge: Charge) -> None:
         """Counts one row. A price that is unknown commits what was reserved for it."""
-        row = charge.row
-        self._hours.setdefault(group(row), []).append(measures(row))
-        committed = row.charged_micro if row.charged_micro is not None else row.reserved_micro or 0
-        for window in charge.windows:
-            before, since_s = self._windows.get(window, (0, row.started_s))
-            self._windows[window] = (before + committed, min(since_s, row.started_s))
-
-    def _sums(self) -> dict[Group, list[int]]:
-        return {at: [sum(column) for column in zip(*rows, strict=True)] for at, rows in self._hours.items()}
+        row, windows = charge
+        at = group(row)
+        rows = self._hours.get(at)
+        if rows is None:
+            rows = self._hours[at] = []
+        rows.append(row)
+        if windows:
+            committed = row.charged_micro
+            if committed is None:
+                committed = row.reserved_micro or 0
+            before, since_s = self._charged.get(windows, (0, row.started_s))
+            self._charged[windows] = before + committed, min(since_s, row.started_s)
 
     def hours(self) -> list[tuple[Any, ...]]:
         """Hour, dimensions, measures; sorted, so that concurrent writers take their locks in one order."""
-        return sorted((*at, *sums) for at, sums in self._sums().items())
+        return sorted((*at, *measures(rows)) for at, rows in self._hours.items())
 
     def days(self) -> list[tuple[Any, ...]]:
         """As `hours`, by the first second of the UTC day."""
-        days: dict[Group, list[int]] = {}
-        for (hour, *dimensions), sums in self._sums().items():
+        days: dict[Group, list[Row]] = {}
+        for (hour, *dimensions), rows in self._hours.items():
             at: Any = (hour // DAY_S * DAY_S, *dimensions)
-            days[at] = [a + b for a, b in zip(days[at], sums, strict=True)] if at in days else sums
-        return sorted((*at, *sums) for at, sums in days.items())
+            days[at] = days[at] + rows if at in days else rows
+        return sorted((*at, *measures(rows)) for at, rows in days.items())
 
     def windows(self) -> list[tuple[str, int, float]]:
         """Window id, micro-USD committed, the earliest second of what was counted; sorted."""
-        return sorted((text(window), *counted) for window, counted in self._windows.items())
+        found: dict[str, tuple[int, float]] = {}
+        for windows, (committed, first_s) in self._charged.items():
+            for window in windows:
+                before, since_s = found.get(window, (0, first_s))
+                found[window] = before + committed, min(since_s, first_s)
+        return sorted((text(window), *counted) for window, counted in found.items())
 
 
 def build(ends: Iterable[Admission | RequestRecord], chunk: int, pause: Callable[[], None]) -> list[Charge]:

@@ -71,7 +71,6 @@ def _rollup(table: str, period: str, dialect: Dialect) -> str:
 def _first(cursor: Cursor, dialect: Dialect) -> None:
     cursor.execute(_REQUESTS)
     cursor.execute("CREATE INDEX requests_started ON requests (started_s)")
-    cursor.execute("CREATE INDEX requests_tenant_started ON requests (tenant, started_s)")
     cursor.execute(_rollup("rollup_hour", "hour", dialect))
     cursor.execute(_rollup("rollup_day", "day", dialect))
     cursor.execute(

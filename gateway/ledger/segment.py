@@ -1,8 +1,9 @@
 """A segment of the journal: how entries lie in a file, and what of a damaged one a reader may trust.
 
 Knows neither folders nor positions. A file is a 16-byte header and entries `length u32, crc32 u32, kind u8, payload`,
-little endian; the length counts the payload alone, the CRC-32 covers kind and payload, the payload is a msgpack map by
-field names, so that a segment outlives an upgrade. Behind the last entry lie zeros: room that was made and not used.
+little endian; the length counts the payload alone, the CRC-32 covers kind and payload, the payload is a msgpack array
+of the struct's fields. A segment outlives an upgrade because fields are only added, at the end. Behind the last entry
+lie zeros: room that was made and not used.
 """
 
 import os
@@ -18,7 +19,7 @@ import msgspec
 
 from gateway.core.exchange import Admission, RequestRecord
 
-VERSION = 1
+VERSION = 2
 ADMITTED, CLOSED, CRASHED = b"ACX"
 MAX_PAYLOAD = 1 << 20
 MAX_TEXT = 1024
@@ -28,7 +29,7 @@ _MAGIC = b"FARTHING"
 _HEADER = struct.Struct("<8sII")
 HEADER_BYTES = _HEADER.size
 _ENTRY = struct.Struct("<IIB")
-_KIND_AND_MAP = re.compile(rb"[ACX][\x80-\x8f\xde]")
+_KIND_AND_ARRAY = re.compile(rb"[ACX][\x90-\x9f\xdc]")
 _MOST = 1 << 62
 _BLOCK = 1 << 20
 
@@ -128,7 +129,7 @@ def _entry(data: bytes, at: int) -> tuple[int, bytes, int] | None:
 
 def _resynchronise(data: bytes, at: int) -> int | None:
     """The next offset behind `at` at which a whole entry starts."""
-    for match in _KIND_AND_MAP.finditer(data, at + _ENTRY.size):
+    for match in _KIND_AND_ARRAY.finditer(data, at + _ENTRY.size):
         start = match.start() - _ENTRY.size + 1
         if _entry(data, start) is not None:
             return start
@@ -156,14 +157,14 @@ def entry(kind: int, payload: bytes) -> bytes:
     return _ENTRY.pack(len(payload), zlib.crc32(payload, kind), kind) + payload
 
 
-def newer(path: Path) -> bool:
-    """Whether a later version wrote it. A damaged header is left to the reader and is not newer."""
+def foreign(path: Path) -> bool:
+    """Whether another version of the format is in it. A damaged header is left to the reader and is not foreign."""
     with path.open("rb") as file:
         start = file.read(_HEADER.size)
     if len(start) < _HEADER.size:
         return False
     version = int(_HEADER.unpack(start)[1])
-    return version > VERSION and start == header(version)
+    return version != VERSION and start == header(version)
 
 
 def _bounded(value: Any) -> Any:

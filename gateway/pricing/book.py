@@ -4,9 +4,10 @@ Prices are USD per million tokens in the file and integer pico-USD per token her
 only rounding is one per component of a cost. A price is never guessed: no fuzzy names, no zero for unknown.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Tier(msgspec.Struct, frozen=True, gc=False):
     above: int = 0
 
 
-class ModelPrice(msgspec.Struct, frozen=True):
+class ModelPrice(msgspec.Struct, frozen=True, dict=True):
     """One model's price on a day: `tiers` by rising `above`, the first at 0; `request` in micro-USD per request.
 
     `max_input_tokens` and `max_output_tokens` are what the model takes and gives at most, `None` where nobody says.
@@ -64,6 +65,14 @@ class ModelPrice(msgspec.Struct, frozen=True):
     simulated: bool = False
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
+
+    def dearest(self, tokens: int) -> tuple[int, int]:
+        """The highest prices of input and of output over the tiers that `tokens` of input can reach, pico-USD."""
+        return self._first_dearest if len(self.tiers) == 1 else _dearest(self.tiers, tokens)
+
+    @cached_property
+    def _first_dearest(self) -> tuple[int, int]:
+        return _dearest(self.tiers[:1], 0)
 
     def _tier(self, usage: Usage, *, batch: bool) -> Tier:
         if batch and self.batch is not None:
@@ -104,6 +113,16 @@ class ModelPrice(msgspec.Struct, frozen=True):
                     + self.request
                 )
         return self.cost(usage).total
+
+
+def _dearest(tiers: Sequence[Tier], tokens: int) -> tuple[int, int]:
+    dear_in = dear_out = 0
+    for tier in tiers:
+        if tier.above and tokens <= tier.above:
+            continue
+        dear_in = max(dear_in, tier.input, tier.cached_read or 0, tier.cache_write_5m or 0, tier.cache_write_1h or 0)
+        dear_out = max(dear_out, tier.output, tier.reasoning or 0)
+    return dear_in, dear_out
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -5,7 +5,9 @@ Looks only at the shape of the decoded request. What it does not know it takes f
 
 from typing import Any
 
-from gateway.core.exchange import Call
+import msgspec
+
+from gateway.core.exchange import Call, Endpoint
 
 _TEXT = frozenset(
     {
@@ -40,23 +42,20 @@ _CLIENT_TOOLS = ("bash_", "text_editor_", "memory_", "computer", "local_shell", 
 _MAX_DEPTH = 8
 
 
-class Content:
+class Content(msgspec.Struct):
     """What a request holds. `bytes` bounds the tokens of all text; images and opaque parts are counted apart.
 
     `prompts` is how many are answered one by one; `typed_tools` how many tools the provider describes to the model
     itself; `apart` names something that the price book does not price, `None` if there is nothing.
     """
 
-    __slots__ = ("apart", "bytes", "images", "opaque", "prompts", "tools", "typed_tools")
-
-    def __init__(self, size: int) -> None:
-        self.bytes = size
-        self.images = 0
-        self.opaque = 0
-        self.prompts = 1
-        self.tools = False
-        self.typed_tools = 0
-        self.apart: str | None = None
+    bytes: int
+    images: int = 0
+    opaque: int = 0
+    prompts: int = 1
+    tools: bool = False
+    typed_tools: int = 0
+    apart: str | None = None
 
     def add_parts(self, parts: Any, depth: int = 0) -> None:
         """A list of content parts, or one; a text counts by its bytes alone."""
@@ -95,26 +94,20 @@ class Content:
 
 def content_of(call: Call) -> Content:
     """The content of a JSON request to one of the endpoints that generate or embed."""
-    doc = call.doc or {}
+    doc, endpoint = call.doc or {}, call.endpoint
     found = Content(len(call.raw))
     get = doc.get
-    for message in _items(get("messages")):
-        if type(message) is dict:
-            content = message.get("content")
-            if type(content) is list:
-                found.add_parts(content)
-            if message.get("audio") is not None:  # an earlier answer's, by its id
-                found.opaque += 1
-    if call.endpoint in ("completions", "embeddings"):
-        prompt = get("prompt" if call.endpoint == "completions" else "input")
-        if type(prompt) is list and prompt and type(prompt[0]) is not int:
-            found.prompts = len(prompt)
-            found.add_parts(prompt)
-    elif call.endpoint == "responses":
-        found.add_parts(get("input"))
-        found.opaque += get("prompt") is not None
-    elif call.endpoint == "messages":
-        found.add_parts(get("system"))
+    messages = get("messages")
+    if type(messages) is list:
+        for message in messages:
+            if type(message) is dict:
+                content = message.get("content")
+                if type(content) is list:
+                    found.add_parts(content)
+                if "audio" in message and message["audio"] is not None:  # an earlier answer's, by its id
+                    found.opaque += 1
+    if endpoint != "chat":
+        _add_prompt(found, endpoint, doc)
     if _SPECIAL.isdisjoint(doc):
         return found
     found.opaque += sum(get(key) is not None for key in _ELSEWHERE)
@@ -122,6 +115,20 @@ def content_of(call: Call) -> Content:
     found.add_tools(get("tools"))
     found.apart = found.apart or _priced_apart(doc)
     return found
+
+
+def _add_prompt(found: Content, endpoint: Endpoint, doc: dict[str, Any]) -> None:
+    """What the endpoints other than chat have beside messages."""
+    if endpoint in ("completions", "embeddings"):
+        prompt = doc.get("prompt" if endpoint == "completions" else "input")
+        if type(prompt) is list and prompt and type(prompt[0]) is not int:
+            found.prompts = len(prompt)
+            found.add_parts(prompt)
+    elif endpoint == "responses":
+        found.add_parts(doc.get("input"))
+        found.opaque += doc.get("prompt") is not None
+    elif endpoint == "messages":
+        found.add_parts(doc.get("system"))
 
 
 def _priced_apart(doc: dict[str, Any]) -> str | None:
@@ -137,10 +144,6 @@ def _priced_apart(doc: dict[str, Any]) -> str | None:
         if doc.get(key):
             return f"{key} is billed apart"
     return None
-
-
-def _items(value: Any) -> list[Any]:
-    return value if type(value) is list else []
 
 
 def _source(part: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Quotes:
         self._wall = wall
         self._charged = charged
         self._ceiling = ceiling
-        self._day = -1
+        self._begins_s = self._ends_s = -1
         self._on = date.min
         self._known: _Known = {}
         self._most: _Known = {}
@@ -64,18 +64,19 @@ class Quotes:
         return self._remembered(self._most, target, model, self._ceiling)
 
     def _remembered(self, known: _Known, target: Target, model: str, hosted: PoolPrice) -> ModelPrice | None:
-        day = int(self._wall() // _DAY_S)
-        if day != self._day:
-            self.forget()
-            self._day = day
-            self._on = datetime.fromtimestamp(day * _DAY_S, UTC).date()
-        elif len(known) >= MAX_QUOTES:
-            known.clear()
         key = (id(target), model)  # not the name: two policies may each have a target of that name
         found = known.get(key)
-        if found is None or found[0] is not target:
-            found = known[key] = (target, price_of(target, model, self._book, self._on, hosted))
-        return found[1]
+        if found is not None and found[0] is target and self._begins_s <= self._wall() < self._ends_s:
+            return found[1]
+        day = int(self._wall() // _DAY_S)
+        if day * _DAY_S != self._begins_s:
+            self.forget()
+            self._begins_s, self._ends_s = day * _DAY_S, (day + 1) * _DAY_S
+            self._on = datetime.fromtimestamp(self._begins_s, UTC).date()
+        elif len(known) >= MAX_QUOTES:
+            known.clear()
+        known[key] = (target, price_of(target, model, self._book, self._on, hosted))
+        return known[key][1]
 
 
 def _is_live(target: Target) -> bool:

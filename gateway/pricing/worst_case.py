@@ -8,11 +8,12 @@ reach. What nothing bounds is assumed, and said to be.
 A provider that answers with a dearer model than the one that was asked for passes these bounds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
-from gateway.core.exchange import Call, Plan, Target
+from gateway.core.exchange import Call, Endpoint, Plan, Target
 from gateway.policy.limits import MoneyRules
 from gateway.pricing.book import ModelPrice
 from gateway.pricing.content import Content, content_of
@@ -34,6 +35,14 @@ IMAGE_TOKENS = 16_384
 
 _OBEYS_COMPLETION_LIMIT = frozenset({"openai", "azure", "vllm", "sglang", "sandbox", "anthropic"})
 """Presets whose servers obey `max_completion_tokens`; others may pass over it in silence."""
+_TEXT_ONLY = frozenset(
+    {
+        "model", "messages", "max_tokens", "n", "stream", "stream_options", "temperature", "top_p", "top_k", "min_p",
+        "stop", "seed", "user", "metadata", "frequency_penalty", "presence_penalty", "repetition_penalty",
+        "logit_bias", "logprobs", "top_logprobs", "response_format",
+    }
+)  # fmt: skip
+"""Members of a chat that add nothing to the prompt beside their own bytes, and have no price."""
 _FREE_PATHS = ("/v1/files", "/v1/uploads", "/v1/moderations", "/v1/messages/count_tokens")
 _FREE_ENDS = ("/cancel", "/input_tokens")
 _HALVES_PICO = 5 * 500_000
@@ -43,7 +52,7 @@ PriceOf = Callable[[Target, str], ModelPrice | None]
 """(target, model asked for) -> its price."""
 
 
-class WorstCase(msgspec.Struct, frozen=True):
+class WorstCase(msgspec.Struct, frozen=True, gc=False):
     """Upper bounds. `micro_usd` is `None` when a price is unknown (`why` says which); `tokens` are input and output.
 
     `assumed`: nothing bounds the answer or something that is fetched, so an assumption stands in.
@@ -68,12 +77,15 @@ def plan_worst_case(call: Call, plan: Plan, price_of: PriceOf, rules: MoneyRules
     """The dearest target of the plan; unknown if any of them is. A retry that is billed twice is not in it."""
     if call.endpoint == "other":
         return _other(call)
+    targets = plan.targets
+    if len(targets) == 1:
+        target = targets[0]
+        price = price_of(target, target.model or call.model or "")
+        return (price and _of_text(call, price)) or _at(content_of(call), call, target, price, rules)
     content = content_of(call)
     found = [
-        _at(content, call, target, price_of(target, target.model or call.model or ""), rules) for target in plan.targets
+        _at(content, call, target, price_of(target, target.model or call.model or ""), rules) for target in targets
     ]
-    if len(found) == 1:
-        return found[0]
     micro_usd, tokens, why, assumed = 0, 0, "", False
     for worst in found:
         tokens = max(tokens, worst.tokens)
@@ -105,6 +117,29 @@ def _other(call: Call) -> WorstCase:
     return NOTHING if free else WorstCase(None, 0, f"the price of {call.path} is not known")
 
 
+def _of_text(call: Call, price: ModelPrice) -> WorstCase | None:
+    """What `_at` says of the commonest request, a chat of nothing but text with a limit, in a third of the steps.
+
+    `None` for every other request.
+    """
+    doc = call.doc
+    if doc is None or call.endpoint != "chat" or not doc.keys() <= _TEXT_ONLY:
+        return None
+    limit, messages = doc.get("max_tokens"), doc.get("messages")
+    if type(limit) is not int or limit <= 0 or type(messages) is not list:
+        return None
+    for message in messages:
+        if type(message) is not dict or type(message.get("content")) is not str or "audio" in message:
+            return None
+    tokens_in, most = len(call.raw) + PROMPT_TOKENS, price.max_input_tokens
+    if most is not None and tokens_in > most and price.tiers[-1].above < most:
+        tokens_in = most
+    tokens_out = limit * call.n
+    price_in, price_out = price.dearest(tokens_in)
+    pico = tokens_in * price_in + tokens_out * price_out
+    return WorstCase(((pico + _HALVES_PICO) // 1_000_000 if pico else 0) + price.request, tokens_in + tokens_out)
+
+
 def _at(content: Content, call: Call, target: Target, price: ModelPrice | None, rules: MoneyRules) -> WorstCase:
     most_in = price.max_input_tokens if price is not None else None
     tokens_in, fetched = _input(content, target, call, most_in, price)
@@ -114,7 +149,7 @@ def _at(content: Content, call: Call, target: Target, price: ModelPrice | None, 
         return WorstCase(None, tokens, f"{target.name} has no known price", assumed or fetched)
     if content.apart is not None and not target.self_hosted:
         return WorstCase(None, tokens, content.apart, assumed or fetched)
-    price_in, price_out = _dearest(price, tokens_in)
+    price_in, price_out = price.dearest(tokens_in)
     pico = tokens_in * price_in + tokens_out * price_out
     micro_usd = ((pico + _HALVES_PICO) // 1_000_000 if pico else 0) + price.request
     return WorstCase(micro_usd, tokens, "", assumed or fetched)
@@ -145,16 +180,15 @@ def _output(
     content: Content, call: Call, target: Target, price: ModelPrice | None, rules: MoneyRules
 ) -> tuple[int, bool]:
     """A bound of the output tokens of all choices, and whether it is assumed. Reasoning and thinking are output."""
-    if call.endpoint == "embeddings":
+    endpoint, doc, assumed = call.endpoint, call.doc or {}, False
+    if endpoint == "embeddings":
         return 0, False
-    doc = call.doc or {}
-    allowed, stated = _allowed(call, target)
-    assumed = False
+    allowed, stated = _allowed(endpoint, doc, target)
     if not stated:
         known = price.max_output_tokens if price is not None else None
         assumed = known is None
         allowed = max(allowed, rules.output_tokens if known is None else known)
-    if call.endpoint in ("completions", "chat"):
+    if endpoint in ("completions", "chat"):
         best_of = doc.get("best_of")
         choices = max(call.n, best_of) if type(best_of) is int else call.n
         allowed *= choices * content.prompts
@@ -163,28 +197,16 @@ def _output(
     return allowed, assumed
 
 
-def _allowed(call: Call, target: Target) -> tuple[int, bool]:
+def _allowed(endpoint: Endpoint, doc: Mapping[str, Any], target: Target) -> tuple[int, bool]:
     """The largest limit that the caller states in the endpoint's own words; whether the target obeys one of them."""
-    get = (call.doc or {}).get
-    if call.endpoint == "chat":
-        first, second = _positive(get("max_tokens")), _positive(get("max_completion_tokens"))
-        obeyed = first or (second and target.options.get("preset", target.provider) in _OBEYS_COMPLETION_LIMIT)
-        return max(first, second), bool(obeyed)
-    limit = _positive(get("max_output_tokens" if call.endpoint == "responses" else "max_tokens"))
-    return limit, bool(limit)
+    limit = _positive(doc.get("max_output_tokens" if endpoint == "responses" else "max_tokens"))
+    if endpoint != "chat" or "max_completion_tokens" not in doc:
+        return limit, limit > 0
+    other = _positive(doc["max_completion_tokens"])
+    obeyed = limit or (other and target.options.get("preset", target.provider) in _OBEYS_COMPLETION_LIMIT)
+    return max(limit, other), bool(obeyed)
 
 
 def _positive(value: object) -> int:
     """0 for what bounds nothing: llama.cpp and Ollama read -1 as endless."""
     return value if type(value) is int and value > 0 else 0
-
-
-def _dearest(price: ModelPrice, tokens: int) -> tuple[int, int]:
-    """The highest prices of input and of output, pico-USD, over the tiers that `tokens` of input can reach."""
-    dear_in = dear_out = 0
-    for tier in price.tiers:
-        if tier.above and tokens <= tier.above:
-            continue
-        dear_in = max(dear_in, tier.input, tier.cached_read or 0, tier.cache_write_5m or 0, tier.cache_write_1h or 0)
-        dear_out = max(dear_out, tier.output, tier.reasoning or 0)
-    return dear_in, dear_out

@@ -139,7 +139,7 @@ def template(dice: random.Random) -> tuple[Row, tuple[int, ...], tuple[str, ...]
         reserved_micro_usd=cost * 2,
     )
     row = closed(made).row
-    return row, measures(row), made.windows
+    return row, measures([row]), made.windows
 
 
 def timed(chosen: list, numbers: Iterator[int], since_s: float, step: float) -> Iterator[tuple]:

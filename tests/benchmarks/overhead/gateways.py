@@ -125,7 +125,7 @@ budgets:
   - {{scope: key, limit: $1000000/day}}
   - {{scope: all, limit: $1000000/total}}
 {others}limits:
-  - {{scope: key, requests: 100M/min, tokens: 100000M/min, concurrent: 10k}}
+  - {{scope: key, requests: 10M/min, tokens: 1000M/min, concurrent: 10k}}
 """,
     )
     data = run / "data"

@@ -118,6 +118,15 @@ def cpu_s(pid: int) -> float:
     return ticks / _TICKS_PER_S
 
 
+def beside_s(pid: int) -> float:
+    """CPU seconds that the process' own threads other than its first have used."""
+    ticks = 0
+    for path in Path(f"/proc/{pid}/task").glob("[0-9]*"):
+        if path.name != str(pid) and (fields := _text(f"{path}/stat").rpartition(")")[2].split()):
+            ticks += sum(int(field) for field in fields[11:13])  # utime, stime
+    return ticks / _TICKS_PER_S
+
+
 def rss_mb(pid: int) -> float:
     """Resident memory of the process tree in MB (10^6 bytes); pages that its processes share count in each."""
     pages = 0

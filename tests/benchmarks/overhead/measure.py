@@ -23,7 +23,17 @@ from tests.benchmarks.overhead.load import (
     stub,
     wrong_answer,
 )
-from tests.benchmarks.overhead.machine import BenchmarkError, Cores, core_time, cpu_s, rss_mb, running, tree, wait_quiet
+from tests.benchmarks.overhead.machine import (
+    BenchmarkError,
+    Cores,
+    beside_s,
+    core_time,
+    cpu_s,
+    rss_mb,
+    running,
+    tree,
+    wait_quiet,
+)
 from tests.benchmarks.overhead.results import Case, Mode, Round, Row, Start
 
 _START_LIMIT_S = 60
@@ -141,6 +151,7 @@ def _row(live: Running, case: Case, plan: Plan, number: int, progress: Callable[
         round=number,
         requests=spent.requests,
         cpu_us=spent.cpu_s / requests * 1e6,
+        beside_us=spent.beside_s / requests * 1e6,
         rps=load.rps,
         p50_ms=load.p50_ms,
         p99_ms=load.p99_ms,
@@ -159,6 +170,7 @@ class _Reading:
     at_s: float
     requests: int
     cpu_s: float
+    beside_s: float
     interrupts_s: float
     others_s: float
 
@@ -169,7 +181,7 @@ class _Reading:
         direct = live.pid == live.upstream.pid
         core = core_time(cores, cores.load if direct else cores.gateway)
         others_s = core.processes_s - cpu_s(os.getpid())
-        return cls(time.monotonic(), requests, cpu_s(live.pid), core.interrupts_s, others_s)
+        return cls(time.monotonic(), requests, cpu_s(live.pid), beside_s(live.pid), core.interrupts_s, others_s)
 
     def less(self, before: "_Reading") -> "_Reading":
         """What came between."""

@@ -21,7 +21,7 @@ class Case:
 class Row:
     """What one case took in one round; `invalid` says why the figures must not be used, empty when they may.
 
-    `cpu_us` is the process tree's; `softirq_us` is what the kernel booked to interrupts of its core meanwhile (the
+    `cpu_us` is the process tree's, `beside_us` what of it was used by threads other than the first; `softirq_us` is what the kernel booked to interrupts of its core meanwhile (the
     network's share of the work, where the kernel counts that apart). `others` is the share (0 to 1) of the two cores
     that processes outside the benchmark took.
     """
@@ -31,6 +31,7 @@ class Row:
     round: int
     requests: int
     cpu_us: float
+    beside_us: float
     rps: float
     p50_ms: float
     p99_ms: float

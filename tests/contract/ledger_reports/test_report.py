@@ -35,7 +35,7 @@ def expected(records, by):
         added = (
             have + more
             for have, more in zip(
-                (getattr(sums[group], name) for name in Measures.__struct_fields__), measures(row), strict=True
+                (getattr(sums[group], name) for name in Measures.__struct_fields__), measures([row]), strict=True
             )
         )
         sums[group] = Measures(*added)

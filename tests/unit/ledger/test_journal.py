@@ -47,7 +47,7 @@ def abandon(journal: Journal) -> None:
 
 
 def test_ends_are_told_in_their_order_over_segments(folder):
-    journal = opened(folder, segment_bytes=4000)
+    journal = opened(folder, segment_bytes=2400)
     for number in range(20):
         journal.admit(admission(number))
         journal.close(ended(number))
@@ -58,7 +58,7 @@ def test_ends_are_told_in_their_order_over_segments(folder):
 
 
 def test_ends_go_on_from_any_position(folder):
-    journal = opened(folder, segment_bytes=4000)
+    journal = opened(folder, segment_bytes=2400)
     for number in range(20):
         journal.admit(admission(number))
         journal.close(ended(number))
@@ -71,7 +71,7 @@ def test_ends_go_on_from_any_position(folder):
 
 
 def test_the_position_of_an_end_is_one_from_which_it_is_told(folder):
-    journal = opened(folder, segment_bytes=4000)
+    journal = opened(folder, segment_bytes=2400)
     for number in range(20):
         journal.admit(admission(number))
         assert ends(journal, journal.close(ended(number))) == [request_id(number)]
@@ -79,7 +79,7 @@ def test_the_position_of_an_end_is_one_from_which_it_is_told(folder):
 
 
 def test_what_had_not_ended_when_the_process_died_has_crashed(folder):
-    journal = opened(folder, segment_bytes=4000)
+    journal = opened(folder, segment_bytes=2400)
     for number in range(20):
         journal.admit(admission(number))
         if number % 4:
@@ -97,7 +97,7 @@ def test_what_had_not_ended_when_the_process_died_has_crashed(folder):
 
 
 def test_a_segment_goes_once_all_of_it_is_stored_and_ended(folder):
-    journal = opened(folder, segment_bytes=4000)
+    journal = opened(folder, segment_bytes=2400)
     journal.admit(admission(0))
     for number in range(1, 20):
         journal.admit(admission(number))
@@ -177,17 +177,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         Journal(tmp_path / "file" / "journal")
 
 
-def test_segments_of_a_newer_version_are_not_touched(folder):
+def test_segments_of_another_version_are_not_touched(folder):
     folder.mkdir()
     path = folder / "00000001.journal"
     path.write_bytes(header(VERSION + 1) + b"what it may hold")
-    with pytest.raises(JournalError, match="newer version; fix: "):
+    with pytest.raises(JournalError, match="another version; fix: "):
         Journal(folder)
     assert path.exists()
 
 
 def test_a_journal_that_is_full_admits_nothing_and_ends_everything(folder):
-    journal = opened(folder, segment_bytes=4000, max_bytes=20_000)
+    journal = opened(folder, segment_bytes=2400, max_bytes=12_000)
     number = 0
     with pytest.raises(JournalError, match="fix: bring the database back") as refusal:
         while True:

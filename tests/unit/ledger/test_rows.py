@@ -56,7 +56,7 @@ def test_an_unknown_price_stays_unknown():
     row = closed(ended(1, cost_micro_usd=None, savings=None, usage=None)).row
     assert (row.charged_micro, row.baseline_micro, row.own_micro, row.usage_source) == (None, None, None, None)
     assert row.output == 0
-    measured = dict(zip(MEASURES, measures(row), strict=True))
+    measured = dict(zip(MEASURES, measures([row]), strict=True))
     assert (measured["charged_micro"], measured["unknown_cost"], measured["estimated"]) == (0, 1, 0)
 
 

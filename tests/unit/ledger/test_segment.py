@@ -6,6 +6,16 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.exchange import (
+    Admission,
+    Attempt,
+    CacheHit,
+    Choice,
+    RequestRecord,
+    Savings,
+    Shadowed,
+    Usage,
+)
 from gateway.ledger.segment import (
     ADMITTED,
     CLOSED,
@@ -16,8 +26,8 @@ from gateway.ledger.segment import (
     Reading,
     encode,
     entry,
+    foreign,
     header,
-    newer,
 )
 from tests.support.ledger import admission, ended
 
@@ -25,6 +35,25 @@ VALUES = [(ADMITTED, admission(1)), (CLOSED, ended(1)), (ADMITTED, admission(2))
 ENTRIES = [entry(kind, encode(value)) for kind, value in VALUES]
 WHOLE = header() + b"".join(ENTRIES)
 ENDS = [HEADER_BYTES + sum(map(len, ENTRIES[: n + 1])) for n in range(len(ENTRIES))]
+
+STORED = {
+    Admission: (
+        "request_id started_s tenant key tags dialect endpoint policy route requested_model target provider "
+        "model stream reserved_micro_usd windows"
+    ),
+    RequestRecord: (
+        "request_id started_s tenant key dialect endpoint path policy route requested_model target provider "
+        "model stream status outcome error attempts usage cost_micro_usd cache ttft_s duration_s overhead_s "
+        "queue_s finish_reasons response_id upstream_request_id session traceparent max_tokens tags admitted "
+        "reserved_micro_usd savings windows hit cache_reason nearest reasons choice shadow"
+    ),
+    Attempt: ("target replica status error offset_s duration_s ttft_s usage cost_micro_usd own"),
+    Usage: ("uncached_input cache_read cache_write_5m cache_write_1h output reasoning source"),
+    Savings: ("baseline cache routing compression waste_escalation waste_retries own"),
+    CacheHit: ("kind entry usage took_s age_s similarity score"),
+    Choice: ("target why tier score threshold certificate"),
+    Shadowed: ("policy verdict origin target micro_usd"),
+}
 
 
 def read(path: Path, data: bytes, offset: int = 0, limit: int | None = None):
@@ -104,16 +133,19 @@ def test_noise_never_raises(tmp_path_factory, noise):
     assert [value for value in VALUES if value in found] == VALUES
 
 
-def test_a_later_version_is_told_from_a_damaged_header(tmp_path):
+def test_another_version_is_told_from_a_damaged_header(tmp_path):
     path = tmp_path / "s"
-    path.write_bytes(header(VERSION + 1) + b"".join(ENTRIES))
-    assert newer(path)
+    path.write_bytes(WHOLE)
+    assert not foreign(path)
+    for version in (VERSION - 1, VERSION + 1):
+        path.write_bytes(header(version) + b"".join(ENTRIES))
+        assert foreign(path)
     damaged = bytearray(header(VERSION + 1))
     damaged[9] ^= 1
     path.write_bytes(damaged)
-    assert not newer(path)
+    assert not foreign(path)
     path.write_bytes(b"")
-    assert not newer(path)
+    assert not foreign(path)
 
 
 def test_what_a_caller_names_never_makes_an_entry_too_large_or_impossible(tmp_path):
@@ -124,11 +156,21 @@ def test_what_a_caller_names_never_makes_an_entry_too_large_or_impossible(tmp_pa
         assert found[0][1].request_id == value.request_id
 
 
-def test_fields_of_an_older_or_a_newer_version_are_read(tmp_path):
-    older = msgspec.to_builtins(ended(1)) | {"unheard_of": 1}
-    del older["windows"]
-    found, _ = read(tmp_path / "s", header() + entry(CLOSED, msgspec.msgpack.encode(older)))
-    assert found == [(CLOSED, ended(1, windows=()))]
+def test_fields_that_an_older_or_a_newer_gateway_has_at_the_end_are_read(tmp_path):
+    fields = msgspec.to_builtins(ended(1))
+    windows = [field.name for field in msgspec.structs.fields(RequestRecord)].index("windows")
+    for stored, expected in (([*fields, "unheard of"], ended(1)), (fields[:windows], ended(1, windows=()))):
+        found, _ = read(tmp_path / "s", header() + entry(CLOSED, msgspec.msgpack.encode(stored)))
+        assert found == [(CLOSED, expected)]
+
+
+def test_no_field_that_lies_in_the_journal_has_moved():
+    """New ones are added at the end of a struct, with a default, and here."""
+    for struct, names in STORED.items():
+        known = names.split()
+        fields = msgspec.structs.fields(struct)
+        assert [field.name for field in fields[: len(known)]] == known
+        assert not [field.name for field in fields[len(known) :] if field.required]
 
 
 def test_a_payload_that_makes_no_sense_is_no_value(tmp_path):

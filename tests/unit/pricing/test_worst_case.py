@@ -409,3 +409,39 @@ def test_any_shape_of_content_has_a_bound(value):
         ("embeddings", {"input": value}),
     ):
         assert worst_case(call(doc, endpoint), OPENAI, LIST, RULES).tokens > 0
+
+
+MEMBERS = {
+    "max_tokens": st.sampled_from([None, 1, 64, 100_000]),
+    "max_completion_tokens": st.sampled_from([None, 7, 5_000]),
+    "n": st.integers(1, 4),
+    "best_of": st.integers(1, 4),
+    "stop": st.just(["\n"]),
+    "response_format": st.just({"type": "json_object"}),
+    "prediction": st.just({"type": "content", "content": "x"}),
+    "tools": st.just([{"type": "function", "function": {"name": "f"}}]),
+    "service_tier": st.sampled_from(["auto", "priority"]),
+    "audio": st.just({"voice": "alloy"}),
+    "unheard_of": st.just({"file_id": "f"}),
+}
+MESSAGES = st.lists(
+    st.one_of(
+        st.fixed_dictionaries({"role": st.just("user"), "content": st.text(max_size=40)}),
+        st.just({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}),
+        st.just({"role": "assistant", "content": None, "audio": {"id": "a"}}),
+        st.just({"role": "assistant", "content": "said", "audio": {"id": "a"}}),
+    ),
+    max_size=3,
+)
+
+
+@given(
+    st.fixed_dictionaries({"messages": MESSAGES}, optional=MEMBERS),
+    st.sampled_from([LIST, OPEN, ModelPrice((Tier(5, 7), Tier(9, 11, above=250)), max_input_tokens=300, request=3)]),
+    st.sampled_from([OPENAI, CLAUDE, LOCAL]),
+)
+@settings(max_examples=400)
+def test_the_short_way_of_a_plain_chat_comes_to_the_same(doc, price, target):
+    request = call(doc)
+    short = plan_worst_case(request, Plan("r", (target,)), lambda *_: price, RULES)
+    assert short == worst_case(request, target, price, RULES)
