@@ -57,13 +57,12 @@ class Level(msgspec.Struct, frozen=True, gc=False):
 class Grant(msgspec.Struct, frozen=True, gc=False):
     """The request may go on. `windows` hold its reservation; `spent` and `levels` are as they stand after it.
 
-    `calm`: it is known that none of `spent` has come to its first soft limit, so that nobody is to be warned.
+    `spent` has at least those windows that have come to their first soft limit: of the others nobody is told.
     """
 
     windows: tuple[str, ...]
     spent: tuple[Spent, ...] = ()
     levels: tuple[Level, ...] = ()
-    calm: bool = False
 
 
 class Refusal(msgspec.Struct, frozen=True):

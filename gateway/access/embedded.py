@@ -137,13 +137,12 @@ class EmbeddedAccounts:
                 self._untake(bound, len(levels), tokens, now)
                 return Refusal(concurrency=slot, retry_after_s=SLOT_RETRY_S)
         # Nothing refuses any more.
-        spent = []
         for account in bound.accounts:
             account.reserved += micro_usd
-            spent.append(Spent(account.window, account.committed, account.reserved))
+        spent = () if calm else tuple([account.spent() for account in bound.accounts])
         for slot in applies.concurrency:
             slots[slot.id] = slots.get(slot.id, 0) + 1
-        grant = Grant(bound.windows, tuple(spent), tuple(levels), calm)
+        grant = Grant(bound.windows, spent, tuple(levels))
         expires_s = now + lease_s
         self._leases[request_id] = _Lease(
             bound.accounts, bound.taken, applies.concurrency, micro_usd, tokens, expires_s, grant

@@ -62,7 +62,7 @@ def limit_headers(grant: Grant) -> bytes:
     lines = "" if requests is None else _lines(requests)
     if tokens is not None:
         lines += _lines(tokens)
-    if not grant.calm:
+    if grant.spent:
         lines += _warnings(grant.spent)
     return lines.encode()
 

@@ -84,7 +84,7 @@ class Admit:
         exchange.windows = answer.windows
         if answer.windows:
             exchange.more = partial(self._more, lease_s)
-            if not answer.calm:
+            if answer.spent:
                 self._alerts.note(answer.spent, now)
         exchange.limit_headers = limit_headers(answer)
 
@@ -118,7 +118,7 @@ class Admit:
 
 def _amount(worst: WorstCase, policy: Policy, applies: Applies) -> int:
     """What to reserve; raises `Forbidden` where the policy refuses an unknown price."""
-    if not applies.budgets:
+    if worst.micro_usd is not None or not applies.budgets:
         return worst.micro_usd or 0
     amount = reservation(worst, policy.money)
     if isinstance(amount, Refuse):

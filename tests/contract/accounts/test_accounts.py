@@ -64,7 +64,6 @@ async def test_several_budgets_are_taken_together_or_not_at_all(world, caller):
     )
     first = await caller.reserve("a", applies)
     assert first.windows == ("all/month@1767225600", SHOP, "key:ci/day@1767225600")
-    assert [spent.reserved for spent in first.spent] == [1_000, 1_000, 1_000]
     refused = await caller.reserve("b", applies)
     assert refused.spent.window.budget is small
     assert (refused.spent.committed, refused.spent.reserved) == (0, 1_000)
