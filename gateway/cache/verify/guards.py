@@ -22,15 +22,22 @@ _DIRECTED = frozenset(
     "by from to into than before after instead without since until for over under against".split()  # noqa: SIM905
 )
 _ARTICLES = frozenset(["a", "an", "the", "my", "your", "his", "her", "its", "our", "their", "of"])
-_JOINING = _ARTICLES | frozenset(["and", "or", "vs", "versus", "both", "either"])
+_JOINING = frozenset(stem(w) for w in (*_ARTICLES, "and", "or", "but", "while", "vs", "versus", "both", "either"))
 _NEGATING = frozenset(["un", "in", "im", "il", "ir", "dis", "non"])
 _SHORTEST_OPPOSED = 3
 _RUN = 3
 """The most words that change places together."""
 _PRONOUNS = frozenset(["he", "him", "his", "she", "her", "hers"])
 _COMPARED = frozenset(["than"])
+_ORDERED = frozenset(["before", "after"])
+_PARTICIPLES = ("d", "n", "t", "de", "ne", "ung", "uck")
 _BE = frozenset(["is", "are", "was", "were", "be", "been", "being", "get", "got", "gets"])
 _KINDS = {"why": "reason", "when": "time", "where": "place", "who": "person", "whom": "person"}
+_ASKING = frozenset(
+    "is are was were do does did can could should would will may might must has have had shall am in during "  # noqa: SIM905
+    "exactly".split()
+)
+"""What follows `when` and `where` that ask; another word begins a clause, which says on what condition."""
 _METHOD = frozenset("do does did can could should would to will may might must".split())  # noqa: SIM905  a list
 _EXTENT = frozenset("far long much many often old tall big fast high deep large heavy soon hot cold quickly".split())  # noqa: SIM905
 _OTHER_KINDS = frozenset(
@@ -182,7 +189,24 @@ def _negation(a: Reading, b: Reading) -> bool:
 
 
 def _antonym(a: Reading, b: Reading) -> bool:
-    return _opposed(a, b) % 2 == 1 and (a.negations - b.negations) % 2 == 0 and not _exchanged(a, b, _COMPARED)
+    return _opposed(a, b) % 2 == 1 and (a.negations - b.negations) % 2 == 0 and not _sides_exchanged(a, b)
+
+
+def _sides_exchanged(a: Reading, b: Reading) -> bool:
+    """Whether what stands behind `than`, or behind `before` and on the other side `after`, stands elsewhere there."""
+    for words in (_COMPARED, _ORDERED):
+        left, right = _behind(a, words), _behind(b, words)
+        if left and right and left != right and left in b.stems and right in a.stems:
+            return True
+    return False
+
+
+def _behind(r: Reading, words: frozenset[str]) -> str:
+    """The first stem of content behind the only one of `words` in the text, else the empty string."""
+    places = [i for i, word in enumerate(r.words) if word in words]
+    if len(places) != 1:
+        return ""
+    return next((s for s in r.stems[places[0] + 1 :] if s in r.content), "")
 
 
 def _entities(a: Reading, b: Reading) -> bool:
@@ -192,9 +216,26 @@ def _entities(a: Reading, b: Reading) -> bool:
 
 
 def _order(a: Reading, b: Reading) -> bool:
-    if _opposed(a, b) or not WORDS.symmetric.isdisjoint({*a.words, *b.words} - a.names - b.names):
+    if _opposed(a, b):
         return False
-    return _exchanged(a, b, _DIRECTED) or _traded_places(a.stems, b.stems)
+    if not WORDS.symmetric.isdisjoint({*a.words, *b.words} - a.names - b.names):
+        return _bound_anew(a, b)  # married to: its sides may be exchanged, but not whose doctor is on which
+    return _exchanged(a, b, _DIRECTED) or _traded_places(a.stems, b.stems) or _bound_anew(a, b)
+
+
+def _bound_anew(a: Reading, b: Reading) -> bool:
+    """Whether of two pairs of neighbouring words the second ones changed places: large nebula, small galaxy."""
+    left, right = _neighbours(a), _neighbours(b)
+    only_a, only_b = left - right, right - left
+    return any(
+        one != other and (one, second) in only_b and (other, first) in only_b
+        for one, first in only_a
+        for other, second in only_a
+    )
+
+
+def _neighbours(r: Reading) -> set[tuple[str, str]]:
+    return {(x, y) for x, y in zip(r.stems, r.stems[1:], strict=False) if x in r.content and y in r.content}
 
 
 def _traded_places(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
@@ -252,16 +293,28 @@ def _voices(a: Reading, b: Reading) -> int:
     doer = next(
         (s for s, w in zip(passive.stems[at + 1 :], passive.words[at + 1 :], strict=True) if w not in _ARTICLES), ""
     )
-    verb = passive.words[at - 1][:3]
-    done_to = next((s for s in passive.stems[:at] if s in active.content and s in passive.content and s != doer), "")
-    if doer not in active.content or not done_to or not any(w.startswith(verb) for w in active.words):
+    before = _done(passive, active, at, doer)
+    if doer not in active.content or before is None:
         return 0
-    return 1 if active.stems.index(doer) < active.stems.index(done_to) else -1
+    return 1 if active.stems.index(doer) < before else -1
+
+
+def _done(passive: Reading, active: Reading, at: int, doer: str) -> int | None:
+    """Where the active side has the verb that stands at `at - 1` in the passive: its doer stands before it.
+
+    Where that word is no participle, the place of what it is done to. `None` where the active side has no such verb.
+    """
+    verb = passive.words[at - 1]
+    place = next((i for i, word in enumerate(active.words) if word.startswith(verb[:3])), None)
+    if place is None or (verb.endswith(_PARTICIPLES) and verb not in WORDS.stop and not doer.startswith(verb[:3])):
+        return place
+    done_to = next((s for s in passive.stems[:at] if s in active.content and s in passive.content and s != doer), None)
+    return active.stems.index(done_to) if done_to else None
 
 
 def _operations(a: Reading, b: Reading) -> bool:
     """Whether the same numbers are put into different sums."""
-    if not a.numbers or a.numbers != b.numbers:
+    if len(a.numbers) < 2 or a.numbers != b.numbers:
         return False
     left, right = ({OPERATIONS[w] for w in r.words if w in OPERATIONS} for r in (a, b))
     return left != right
@@ -283,6 +336,8 @@ def _questions(a: Reading, b: Reading) -> bool:
 
 def _kind(r: Reading) -> str:
     first, second = (*r.words[:2], "", "")[:2]
+    if first in {"when", "where"} and second not in _ASKING:
+        return ""
     if first != "how":
         return _KINDS.get(first, "")
     return "method" if second in _METHOD else "extent" if second in _EXTENT else ""

@@ -10,6 +10,7 @@ from gateway.cache.verify import guards
 from gateway.cache.verify.reading import read
 
 FORBIDDEN = [
+    ("order", "Is Ann's cook married to Bob's tailor?", "Is Bob's cook married to Ann's tailor?"),
     ("number", "How do I invest 500 dollars?", "How do I invest 5,000 dollars?"),
     ("number", "What is 5% of 200?", "What is 15% of 200?"),
     ("number", "Is two enough?", "Is three enough?"),
@@ -36,12 +37,14 @@ FORBIDDEN = [
     ("order", "Should I swim before eating?", "Should I eat before swimming?"),
     ("order", "Can I use a European plug in an American socket?", "Can I use an American plug in a European socket?"),
     ("order", "Why did he leave Apple and join Google?", "Why did he leave Google and join Apple?"),
+    ("order", "Which is heavier, a red brick or a grey stone?", "Is a grey brick heavier than a red stone?"),
     (
         "reference",
         "If Alex and Kim were married, would his family mind?",
         "If Alex and Kim were married, would Kim's family mind?",
     ),
     ("voice", "Does Ann trust Bob?", "Is Ann trusted by Bob?"),
+    ("voice", "Can a guest sue a host for a broken leg?", "For a broken leg, can a guest be sued by a host?"),
     ("operation", "What is 30 plus 7%?", "How much is 7% of 30?"),
     ("question", "How do I get to Rome?", "How far is it to Rome?"),
     ("question", "How can I cancel?", "Why can I cancel?"),
@@ -51,6 +54,15 @@ FORBIDDEN = [
 ]
 
 ALLOWED = [
+    ("Does a big cat in a small cage suffer?", "Is it in a small cage that a big cat suffers?"),
+    ("When I pay abroad, why is there a fee?", "Why is there a fee when I pay abroad?"),
+    ("Is it cold where they live?", "Where they live, is it cold?"),
+    ("Do we see the flash before we hear the bang?", "Do we hear the bang after we see the flash?"),
+    ("How much faster is a train than a bus?", "How much slower than a train is a bus?"),
+    ("Why did sales rise while costs fell?", "Why did costs fall while sales rose?"),
+    ("How many letters did Ann write to Bob?", "How many letters to Bob were written by Ann?"),
+    ("In chess, does a rook beat a knight?", "In chess, is a knight beaten by a rook?"),
+    ("Is my phone locked if I type the code 3 times?", "I typed the code three times: is my phone locked?"),
     ("How can I become more hopeful?", "How can I become less hopeless?"),
     ("How do I become a person who is not intolerant?", "How do I become a tolerant person?"),
     ("Where can I buy stamps?", "How can I buy stamps?"),
@@ -60,6 +72,7 @@ ALLOWED = [
     ("How far is Oslo from Rome?", "How far is Rome from Oslo?"),
     ("How do I get from Oslo to Rome?", "How do I get to Rome from Oslo?"),
     ("Is Ann married to Bob?", "Is Bob married to Ann?"),
+    ("Is Ann's cook married to Bob's tailor?", "Is Bob's tailor married to Ann's cook?"),
     ("Is gold heavier than lead?", "Is lead lighter than gold?"),
     ("Does Ann trust Bob?", "Is Bob trusted by Ann?"),
     ("How can I become more humble?", "How can I become less arrogant?"),
