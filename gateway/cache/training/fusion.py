@@ -20,8 +20,8 @@ FALSE_SHARE = 0.04
 FALSE_SHARE_REORDERED = 0.005
 """The same for pairs of the same content words in another order or form, which look alike to models of words."""
 EXTRA = -3.15
-"""The weight of `extra` in weights of the logit: generated pairs with a word on one side alone are mostly one question in
-more words. This is what the regression gives on 2,667 pairs of the questions in tests/unit/cache_verify/data."""
+"""The weight of `extra` in weights of the logit. Generated pairs with a word on one side alone are mostly one question
+in more words. This is what the regression gives on 2,667 pairs of the questions in tests/unit/cache_verify/data."""
 _RIDGE = 1.0
 _STEPS = 50
 NOT_A_SIGN_OF_SAMENESS = tuple(name for name in guards.TRAITS if name != "voice")
