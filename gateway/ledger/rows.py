@@ -6,7 +6,7 @@ fits and whose sums fit. So a batch is never refused by a database because of wh
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from gateway.core.exchange import Admission, Attempt, Choice, RequestRecord, Savings, Usage
 
 MAX_TEXT = 1024
-MOST = 10**12
+MOST = 2**40 - 1
 """A million dollars in micro-USD, a million million tokens: more is nonsense, and its sums would overflow."""
 HOUR_S = 3600
 DAY_S = 86400
@@ -222,7 +222,8 @@ def _tokens(usage: Usage) -> _TokenColumns:
         usage.output,
         usage.reasoning,
     )
-    if min(classes) >= 0 and max(classes) <= MOST:
+    a, b, c, d, e, f = classes
+    if 0 <= a | b | c | d | e | f <= MOST:  # one negative makes it negative, one bit too high keeps it too high
         return classes
     a, b, c, d, e, f = (max(0, min(MOST, tokens)) for tokens in classes)
     return a, b, c, d, e, f
@@ -240,9 +241,10 @@ def _savings(savings: Savings | None) -> _SavingsColumns:
         savings.waste_retries,
         savings.own,
     )
-    if min(parts) >= -MOST and max(parts) <= MOST:
+    a, b, c, d, e, f, g = parts
+    if 0 <= a | b | c | d | e | f | g <= MOST or (min(parts) >= -MOST and max(parts) <= MOST):
         return parts
-    a, b, c, d, e, f, g = map(_amount, parts)
+    a, b, c, d, e, f, g = (max(-MOST, min(MOST, micro_usd)) for micro_usd in parts)
     return a, b, c, d, e, f, g
 
 
@@ -273,10 +275,14 @@ class _Told(msgspec.Struct, omit_defaults=True):
     own: bool = False
 
 
+_NO_TOKENS: tuple[msgspec.UnsetType, ...] = (msgspec.UNSET,) * 6
+
+
 def _attempt(attempt: Attempt, tokens: _TokenColumns | None) -> _Told:
     """`tokens` are those of its usage, where they are known."""
     usage, ttft_s = attempt.usage, attempt.ttft_s
-    told = _Told(
+    a, b, c, d, e, f = _NO_TOKENS if usage is None else tokens or _tokens(usage)
+    return _Told(
         attempt.target,
         attempt.replica,
         attempt.status,
@@ -286,18 +292,14 @@ def _attempt(attempt: Attempt, tokens: _TokenColumns | None) -> _Told:
         ttft_s if ttft_s is None else int(ttft_s * 1e6 + 0.5) / 1e6,
         usage if usage is None else usage.source,
         _amount(attempt.cost_micro_usd),
+        a,
+        b,
+        c,
+        d,
+        e,
+        f,
+        attempt.own,
     )
-    if usage is not None:
-        (
-            told.uncached_input,
-            told.cache_read,
-            told.cache_write_5m,
-            told.cache_write_1h,
-            told.output,
-            told.reasoning,
-        ) = tokens or _tokens(usage)
-    told.own = attempt.own
-    return told
 
 
 def _json(value: Any) -> str:
@@ -373,6 +375,7 @@ class Totals:
 
     def __init__(self) -> None:
         self._hours: dict[Group, list[Row]] = {}
+        self._summed: list[tuple[Any, ...]] | None = None
         self._charged: dict[tuple[str, ...], tuple[int, float]] = {}
 
     def add(self, charge: Charge) -> None:
@@ -383,6 +386,7 @@ class Totals:
         if rows is None:
             rows = self._hours[at] = []
         rows.append(row)
+        self._summed = None
         if windows:
             committed = row.charged_micro
             if committed is None:
@@ -392,15 +396,17 @@ class Totals:
 
     def hours(self) -> list[tuple[Any, ...]]:
         """Hour, dimensions, measures; sorted, so that concurrent writers take their locks in one order."""
-        return sorted((*at, *measures(rows)) for at, rows in self._hours.items())
+        if self._summed is None:
+            self._summed = sorted((*at, *measures(rows)) for at, rows in self._hours.items())
+        return self._summed
 
     def days(self) -> list[tuple[Any, ...]]:
         """As `hours`, by the first second of the UTC day."""
-        days: dict[Group, list[Row]] = {}
-        for (hour, *dimensions), rows in self._hours.items():
-            at: Any = (hour // DAY_S * DAY_S, *dimensions)
-            days[at] = days[at] + rows if at in days else rows
-        return sorted((*at, *measures(rows)) for at, rows in days.items())
+        days: dict[tuple[Any, ...], tuple[int, ...]] = {}
+        for hour, *rest in self.hours():
+            at, sums = (hour // DAY_S * DAY_S, *rest[: len(DIMENSIONS)]), tuple(rest[len(DIMENSIONS) :])
+            days[at] = tuple(map(add, days[at], sums)) if at in days else sums
+        return sorted((*at, *sums) for at, sums in days.items())
 
     def windows(self) -> list[tuple[str, int, float]]:
         """Window id, micro-USD committed, the earliest second of what was counted; sorted."""

@@ -74,7 +74,7 @@ class LedgerWriter:
         self._batch: list[_End] = []
         self._batch_from = 0
         self._batch_to: int | None = None
-        self._thread: threading.Thread | None = None
+        self._worker: threading.Thread | None = None
         self._nudge = threading.Event()
         self._give_up_at: float | None = None
         self._synced_at = 0.0
@@ -126,16 +126,16 @@ class LedgerWriter:
 
     def start(self) -> None:
         """Starts the thread."""
-        self._thread = threading.Thread(target=self._run, name="farthing-ledger", daemon=True)
-        self._thread.start()
+        self._worker = threading.Thread(target=self._run, name="farthing-ledger", daemon=True)
+        self._worker.start()
 
     def drain(self, timeout_s: float) -> bool:
         """Stores what waits, for at most about `timeout_s`, and ends; whether all is stored. The rest is replayed."""
         self._give_up_at = self._clock.monotonic() + timeout_s
         self._nudge.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s + self._every_s)
-            if self._thread.is_alive():  # inside a call to the database: it dies with the process
+        if self._worker is not None:
+            self._worker.join(timeout_s + self._every_s)
+            if self._worker.is_alive():  # inside a call to the database: it dies with the process
                 self.journal.sync()
                 return False
         self._settle()
