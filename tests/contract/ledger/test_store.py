@@ -13,7 +13,7 @@ from gateway.core.exchange import Savings, Usage
 from gateway.core.limits import Budget
 from gateway.database import DatabaseError, open_database
 from gateway.ledger import schema
-from gateway.ledger.rows import Row, closed, crashed
+from gateway.ledger.rows import MOST, Row, closed, crashed
 from gateway.ledger.store import LedgerStore
 from tests.support.ledger import STARTED_S, admission, ended, request_id, traffic
 from tests.support.ledger_sums import check, spend
@@ -115,7 +115,7 @@ def test_what_callers_and_upstreams_send_can_always_be_stored(database, store):
     (row,) = rows(database)
     assert row.requested_model.startswith("nul\ufffd and more")
     assert (row.model, row.error) == ("é😀", "?")
-    assert row.output == row.charged_micro == 10**12
+    assert row.output == row.charged_micro == MOST
     assert row.cache_read == 0
     check(database)
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from gateway.core.exchange import Choice, Savings, Usage
-from gateway.ledger.rows import MAX_TEXT, MOST, MEASURES, Totals, build, charge, closed, crashed, group, measures, text
+from gateway.ledger.rows import MAX_TEXT, MEASURES, MOST, Totals, build, charge, closed, crashed, group, measures, text
 from tests.support.ledger import STARTED_S, WINDOWS, admission, ended, request_id
 from tests.support.records import ANSWERED, attempt, failed
 
