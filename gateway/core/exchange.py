@@ -213,7 +213,8 @@ class Choice(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Which of a route's two targets was chosen, and by what; `why` is a name from a fixed list.
 
     `score` is the gain that is expected of the strong target, `None` where none was asked for or none came; up to
-    `threshold` the weak one is chosen. `certificate` begins the hash of what certifies that threshold.
+    `threshold` the weak one is chosen. `certificate` begins the hash of what certifies that threshold. `scorer` is what
+    scored, as a certificate's `versions` name it: the head, for `judge` the model that rated; `None` with `score`.
     """
 
     target: Literal["weak", "strong"]
@@ -222,6 +223,7 @@ class Choice(msgspec.Struct, frozen=True, gc=False, array_like=True):
     score: float | None = None
     threshold: float | None = None
     certificate: str | None = None
+    scorer: str | None = None
 
 
 class Shadowed(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -25,8 +25,8 @@ _NOTHING = Usage()
 _TokenColumns = tuple[int, int, int, int, int, int]
 _SavingsColumns = tuple[int | None, int | None, int | None, int | None, int | None, int | None, int | None]
 _NO_SAVINGS: _SavingsColumns = (None, None, None, None, None, None, None)
-_ChoiceColumns = tuple[str | None, float | None, float | None, int | None]
-_NO_CHOICE: _ChoiceColumns = (None, None, None, None)
+_ChoiceColumns = tuple[str | None, float | None, float | None, int | None, str | None, str | None]
+_NO_CHOICE: _ChoiceColumns = (None, None, None, None, None, None)
 
 
 class Row(NamedTuple):
@@ -78,6 +78,8 @@ class Row(NamedTuple):
     route_score: float | None
     route_threshold: float | None
     route_strong: int | None
+    route_certificate: str | None
+    route_scorer: str | None
 
 
 class Charge(NamedTuple):
@@ -251,7 +253,10 @@ def _savings(savings: Savings | None) -> _SavingsColumns:
 def _choice(choice: Choice | None) -> _ChoiceColumns:
     if choice is None:
         return _NO_CHOICE
-    return choice.tier, choice.score, choice.threshold, int(choice.target == "strong")
+    scorer = choice.scorer
+    if scorer is not None:
+        scorer = text(scorer)
+    return choice.tier, choice.score, choice.threshold, int(choice.target == "strong"), choice.certificate, scorer
 
 
 class _Told(msgspec.Struct, omit_defaults=True):

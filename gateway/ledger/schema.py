@@ -9,7 +9,7 @@ from collections.abc import Callable
 from gateway.database import Cursor, Database, DatabaseError, Dialect
 from gateway.ledger.rows import DIMENSIONS, MEASURES
 
-VERSION = 2
+VERSION = 3
 _NAME = "ledger.schema_version"
 _MIGRATION_LOCK = 0x6661727468696E67
 """Replicas that start together migrate one after the other (`pg_advisory_xact_lock`)."""
@@ -91,7 +91,13 @@ def _second(cursor: Cursor, _: Dialect) -> None:
         cursor.execute(f"ALTER TABLE requests ADD COLUMN {column}")
 
 
-MIGRATIONS: tuple[Callable[[Cursor, Dialect], None], ...] = (_first, _second)
+def _third(cursor: Cursor, _: Dialect) -> None:
+    """Which certificate and which head a routed request was chosen by."""
+    for column in ("route_certificate TEXT", "route_scorer TEXT"):
+        cursor.execute(f"ALTER TABLE requests ADD COLUMN {column}")
+
+
+MIGRATIONS: tuple[Callable[[Cursor, Dialect], None], ...] = (_first, _second, _third)
 """What makes version n + 1 out of version n."""
 
 

@@ -128,7 +128,7 @@ class Choose:
         exchange.scored = Seen(rule, late=rating is None)
         if rating is None:
             return msgspec.structs.replace(scorer.score(request, exchange.identity), late=True)
-        return Scored(rated_gain(rating), "judge")
+        return Scored(rated_gain(rating), "judge", scorer=rule.versions.get("judge"))
 
     async def _vector(self, exchange: Exchange, request: Request) -> "tuple[NDArray[np.float32] | None, bool]":
         """The text's vector if the cache's look-up has made it, else its view's; and whether it is missing."""

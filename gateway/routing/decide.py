@@ -46,11 +46,13 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
     """What the classifier says: the gain expected of the strong target, `None` when it failed, and the tier that did.
 
     `late`: what the route's tier needs (a vector, a rating) did not come, so that the score is another tier's.
+    `scorer` is as in `Choice`.
     """
 
     score: float | None
     tier: Tier = "light"
     late: bool = False
+    scorer: str | None = None
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -110,7 +112,7 @@ def choose(
     scored = scored or FAILED
     side, why = _by_score(rule, scored, threshold, caps, key)
     tier = scored.tier if scored.score is not None else None
-    choice = Choice(side, why, tier, scored.score, threshold.value, threshold.certificate)
+    choice = Choice(side, why, tier, scored.score, threshold.value, threshold.certificate, scored.scorer)
     return _decision(weak if side == "weak" else strong, choice)
 
 

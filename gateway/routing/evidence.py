@@ -163,7 +163,7 @@ def _other(label: RoutingLabel, in_force: Mapping[str, str]) -> str:
 
 
 def _settled_s(labels: Sequence[RoutingLabel], in_force: Mapping[str, str], since_s: float) -> float:
-    """From when on the ledger's scores, which name no versions, are surely of these: after the last label of others."""
+    """From when on the ledger's scores, which name only the head, are all of these: after the last label of others."""
     others = [each.at_s for each in labels if each.versions != in_force and each.source != "feedback"]
     return max([since_s, *others])
 

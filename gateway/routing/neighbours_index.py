@@ -98,7 +98,9 @@ class NeighbourIndex:
         rows = self._known.get(place)
         self._ask(place, known=place in self._known)
         local = rows.nearest(vector) if rows is not None and len(vector) == DIMENSION else None
-        return scored if local is None else Scored(blend(scored.score, local), "neighbours")
+        if local is None:
+            return scored
+        return Scored(blend(scored.score, local), "neighbours", scorer=scored.scorer)
 
     def _ask(self, place: Place, *, known: bool) -> None:
         self._asked[place] = None

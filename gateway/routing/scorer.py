@@ -44,10 +44,10 @@ class Scorer:
         features, caller = request_features(request), caller_of(identity)
         if vector is not None and self.embed is not None:
             try:
-                return Scored(self.embed.score(features, vector, caller), "embed")
+                return Scored(self.embed.score(features, vector, caller), "embed", scorer=self.embed.version)
             except HeadError:
                 late = True
-        return Scored(self.light.score(features, caller), "light", late)
+        return Scored(self.light.score(features, caller), "light", late, self.light.version)
 
     def versions(self, tier: Tier, encoder: str | None) -> dict[str, str]:
         """The parts that a tier's scores depend on; `encoder` is the version of the one that serves.

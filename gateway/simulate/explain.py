@@ -245,7 +245,7 @@ def _choice_lines(told: Explanation) -> Iterator[str]:
     choice = told.choice
     if choice is None:
         return
-    score = "none" if choice.score is None else f"{choice.score:.4f}"
+    score = "none" if choice.score is None else f"{choice.score:.4f} by {choice.scorer}"
     threshold = f"none, {told.threshold}" if choice.threshold is None else f"{choice.threshold:.4f} ({told.threshold})"
     yield f"choice {choice.target}, because {choice.why}: score {score}, threshold {threshold}"
 

@@ -1,6 +1,7 @@
 """Current and candidate policy, each with a calibration of its own: neither is without one at any moment of a rollout."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import subprocess
 
 import httpx
 
+from gateway.database import open_database
 from tests.integration.test_routing_calibration import asked, labelled, policy, send, until
 from tests.support.gateway import farthing_command, start_gateway
 from tests.support.upstream import Upstream
@@ -67,3 +69,15 @@ async def test_a_candidate_with_its_own_certificate_is_tried_promoted_and_rolled
                 await run("policy", "rollback")
                 assert await weak(http) > 0.9
                 assert gateway.metric("farthing_routing_certified", route="choice") == 1
+                await until(lambda: gateway.metric("farthing_ledger_rows_total") >= 120)
+                hashes = [json.loads(each.read_bytes())["hash"][:8] for each in (first, second)]
+                assert certificates_by_model(data) == [("l8", hashes[0]), ("l9", hashes[1])]
+
+
+def certificates_by_model(data):
+    """What the rows of weak answers name: each model, and the certificate that chose it."""
+    database = open_database(f"sqlite:///{data}/farthing.db")
+    with contextlib.closing(database):
+        return database.query(
+            "SELECT DISTINCT model, route_certificate FROM requests WHERE route_strong = 0 ORDER BY model"
+        )

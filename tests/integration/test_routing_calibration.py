@@ -75,6 +75,24 @@ def calibrated(data, policies, *arguments):
     return done.stdout
 
 
+def explained_choice(policies):
+    """What `farthing policy explain` says of a short prompt."""
+    body = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "what is it?"}]})
+    done = subprocess.run(
+        [*farthing_command(), "policy", "explain", "--policy", str(policies), "--request", "-", "--json"],
+        input=body, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "HOOK": "http://127.0.0.1:9/"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def chosen_by(data):
+    """The certificates and heads that the ledger's rows name, each pair once."""
+    database = open_database(f"sqlite:///{data}/farthing.db")
+    with contextlib.closing(database):
+        return database.query("SELECT DISTINCT route_certificate, route_scorer FROM requests")
+
+
 async def until(condition, limit_s=20):
     async with asyncio.timeout(limit_s):
         while not condition():
@@ -116,6 +134,13 @@ async def test_traffic_that_moves_ends_a_certificate_from_live_labels_and_tells_
             short = await send(http, [asked(dice, 3) for _ in range(50)])
             assert all("why=score; tier=light" in each for each in short)
             assert sum("choice=weak" in each for each in short) > 45
+            (made,) = (gateway.policies / "certificates").glob("routing-choice-*.json")
+            certificate = json.loads(made.read_bytes())
+            await until(lambda: gateway.metric("farthing_ledger_rows_total") >= 50)
+            assert chosen_by(tmp_path) == [(certificate["hash"][:8], certificate["versions"]["head"])]
+            assert all(each.endswith(f"certificate={certificate['hash'][:8]}") for each in short)
+            *_, explained, scorer = (await asyncio.to_thread(explained_choice, gateway.policies))["choice"]
+            assert [(explained, scorer)] == chosen_by(tmp_path)
             assert gateway.metric("farthing_routing_calibration_stale", route="choice") == 0
             await send(http, [asked(dice, 200) for _ in range(WINDOW)])
             await until(lambda: gateway.metric("farthing_routing_calibration_stale", route="choice") == 1)
@@ -127,7 +152,6 @@ async def test_traffic_that_moves_ends_a_certificate_from_live_labels_and_tells_
             assert received[0]["type"] == "routing.calibration_stale"
             assert (received[0]["route"], received[0]["certified"]) == ("choice", True)
             assert "everything goes to the strong target until it is calibrated again" in gateway.log
-            (made,) = (gateway.policies / "certificates").glob("routing-choice-*.json")
             kept = made.read_bytes()
             await until(lambda: marked(tmp_path) == 1)
         async with serving(tmp_path, hook, {"max_quality_loss": "3%"}) as (gateway, http):

@@ -140,7 +140,9 @@ async def test_a_judge_decides_and_its_cost_is_the_requests_own():
             read = found.query(
                 "SELECT charged_micro, baseline_micro, saved_routing, own_micro FROM requests ORDER BY 1"
             )
+            named = found.query("SELECT DISTINCT route_tier, route_certificate, route_scorer FROM requests")
         assert read == [(110, 1100, 990, 0), (330, 1100, 990, 220)]
+        assert named == [("judge", None, "j")], "the model that rated; a share is no certificate"
         assert gateway.metric("farthing_routing_ratings_total", result="rated") == 1
         assert gateway.metric("farthing_cost_usd_total", target="judge") == pytest.approx(0.00022)
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.access.accounts import Window
-from gateway.core.exchange import Savings, Usage
+from gateway.core.exchange import Choice, Savings, Usage
 from gateway.core.limits import Budget
 from gateway.database import DatabaseError, open_database
 from gateway.ledger import schema
@@ -163,16 +163,24 @@ def test_tables_of_a_newer_gateway_are_refused(database, store):
         store.migrate()
 
 
-def test_tables_of_the_version_before_keep_their_rows_and_get_the_new_columns(database, store):
-    store.insert([closed(ended(1, session="chat-7"))])
-    added = ("session", "route_tier", "route_score", "route_threshold", "route_strong")
+SECOND = ("session", "route_tier", "route_score", "route_threshold", "route_strong")
+THIRD = ("route_certificate", "route_scorer")
+
+
+@pytest.mark.parametrize(("version", "added"), [(1, SECOND + THIRD), (2, THIRD)])
+def test_tables_of_a_version_before_keep_their_rows_and_get_the_new_columns(database, store, version, added):
+    choice = Choice("weak", "score", "light", 0.0123, 0.05, "1a2b3c4d", "light-0a1b2c3d4e5f")
+    before, after = (closed(ended(number, session="chat-7", choice=choice)) for number in (1, 2))
+    store.insert([before])
     with database.transaction() as cursor:
         for column in added:
             cursor.execute(f"ALTER TABLE requests DROP COLUMN {column}")
-        cursor.execute("UPDATE meta SET value = ? WHERE name = ?", ("1", "ledger.schema_version"))
+        cursor.execute("UPDATE meta SET value = ? WHERE name = ?", (str(version), "ledger.schema_version"))
     store.migrate()
-    store.insert([closed(ended(2, session="chat-7"))])
-    assert database.query("SELECT session FROM requests ORDER BY request_id") == [(None,), ("chat-7",)]
+    store.insert([after])
+    assert rows(database) == [before.row._replace(**dict.fromkeys(added)), after.row]
+    assert (after.row.route_certificate, after.row.route_scorer) == ("1a2b3c4d", "light-0a1b2c3d4e5f")
+    assert database.query("SELECT value FROM meta WHERE name = ?", ("ledger.schema_version",)) == [("3",)]
     check(database)
 
 

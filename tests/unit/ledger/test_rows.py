@@ -21,12 +21,24 @@ def test_a_row_tells_what_the_record_told():
 
 
 def test_a_row_tells_what_a_routed_request_was_chosen_by():
-    choice = Choice(target="strong", why="above", tier="light", score=0.25, threshold=0.125)
+    choice = Choice("strong", "score", "light", 0.25, 0.125, "1a2b3c4d", "light-0a1b2c3d4e5f")
     row = closed(ended(1, choice=choice, session="chat-7")).row
     assert (row.session, row.route_tier, row.route_score, row.route_threshold, row.route_strong) == (
         "chat-7", "light", 0.25, 0.125, 1,
     )  # fmt: skip
-    assert closed(ended(1)).row[-4:] == (None, None, None, None)
+    assert (row.route_certificate, row.route_scorer) == ("1a2b3c4d", "light-0a1b2c3d4e5f")
+
+
+def test_a_row_names_no_certificate_and_no_scorer_where_nothing_was_certified_or_scored():
+    for choice in (None, Choice("weak", "asked"), Choice("strong", "classifier_failed", threshold=0.125)):
+        row = closed(ended(1, choice=choice)).row
+        assert (row.route_tier, row.route_score, row.route_certificate, row.route_scorer) == (None, None, None, None)
+    assert crashed(admission(1)).row[-6:] == (None,) * 6
+
+
+def test_a_judges_model_is_stored_whatever_a_policy_calls_it():
+    row = closed(ended(1, choice=Choice("weak", "score", "judge", 0.0, 0.5, "1a2b3c4d", "m\0" * MAX_TEXT))).row
+    assert row.route_scorer == "m\ufffd" * (MAX_TEXT // 2)
 
 
 def test_attempts_are_told_each_with_its_usage_and_its_cost():

@@ -51,7 +51,7 @@ STORED = {
     Usage: ("uncached_input cache_read cache_write_5m cache_write_1h output reasoning source"),
     Savings: ("baseline cache routing compression waste_escalation waste_retries own"),
     CacheHit: ("kind entry usage took_s age_s similarity score"),
-    Choice: ("target why tier score threshold certificate"),
+    Choice: ("target why tier score threshold certificate scorer"),
     Shadowed: ("policy verdict origin target micro_usd"),
 }
 
@@ -157,9 +157,16 @@ def test_what_a_caller_names_never_makes_an_entry_too_large_or_impossible(tmp_pa
 
 
 def test_fields_that_an_older_or_a_newer_gateway_has_at_the_end_are_read(tmp_path):
+    names = [field.name for field in msgspec.structs.fields(RequestRecord)]
     fields = msgspec.to_builtins(ended(1))
-    windows = [field.name for field in msgspec.structs.fields(RequestRecord)].index("windows")
-    for stored, expected in (([*fields, "unheard of"], ended(1)), (fields[:windows], ended(1, windows=()))):
+    chosen = Choice("weak", "score", "light", 0.01, 0.05, "1a2b3c4d")
+    routed = msgspec.to_builtins(ended(1, choice=chosen))
+    routed[names.index("choice")] = msgspec.structs.astuple(chosen)[:6]
+    for stored, expected in (
+        ([*fields, "unheard of"], ended(1)),
+        (fields[: names.index("windows")], ended(1, windows=())),
+        (routed, ended(1, choice=chosen)),
+    ):
         found, _ = read(tmp_path / "s", header() + entry(CLOSED, msgspec.msgpack.encode(stored)))
         assert found == [(CLOSED, expected)]
 

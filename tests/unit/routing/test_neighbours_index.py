@@ -15,7 +15,7 @@ from gateway.routing.decide import Scored
 from gateway.routing.neighbours_index import MOST, NeighbourIndex, Rows
 from tests.support.routing_labels import AT_S, VERSIONS, MemoryLabels, label, packed, unit
 
-HEAD = Scored(0.0, "embed")
+HEAD = Scored(0.0, "embed", scorer="embed-1")
 ASKED = unit(0.9)
 
 
@@ -65,7 +65,7 @@ async def test_the_first_look_waits_for_nothing_and_the_next_one_knows():
     made = index(labelled(60))
     assert made.score("shop", RULE, ASKED, HEAD) is HEAD
     found = await scored(made, rows=60)
-    assert found.tier == "neighbours"
+    assert (found.tier, found.scorer) == ("neighbours", "embed-1"), "the head is what they move"
     assert 0.2 < found.score < 0.75, "the gain of all is 0.75, and sixty count less than the head's hundred"
     assert not found.late
 

@@ -133,6 +133,28 @@ async def test_a_classifier_that_fails_sends_everything_to_the_strong_target(sco
     assert bool(caplog.records) is (scorer is not None)
 
 
+@pytest.mark.parametrize("scorer", [None, Broken(SCORER.light)])
+async def test_where_nothing_scored_no_scorer_is_named(scorer):
+    assert (await settle(exchange(made()), 9.0, scorer)).choice.scorer is None
+    assert (await settle(exchange(made(), model="auto:best"), scorer=scorer)).choice.scorer is None
+
+
+@pytest.mark.parametrize(
+    ("tier", "encoder", "part"),
+    [
+        ("light", None, "head"),
+        ("embed", Encoder(), "head_embed"),
+        ("embed", None, "head"),
+        ("embed", Encoder(None), "head"),
+        ("neighbours", Encoder(), "head_embed"),
+    ],
+)
+async def test_the_choice_names_the_head_that_scored_as_a_certificate_does(tier, encoder, part):
+    each = await settle(exchange(made(tier)), 9.0, encoder=encoder)
+    assert each.choice.scorer == SCORER.versions(tier, "e1")[part]
+    assert each.record(1.0).choice.scorer == each.choice.scorer
+
+
 async def test_the_vector_of_the_cache_is_used_and_nothing_is_encoded():
     each, encoder = exchange(made("embed")), Encoder()
     each.ticket = msgspec.defstruct("Ticket", ["text", "vector"])(EASY, VECTOR)

@@ -124,6 +124,9 @@ def test_the_reasons_say_all_of_it():
     assert ask(score=FAILED).plan.reasons == (
         "route=r", "choice=strong", "why=classifier_failed", "threshold=0.0500", "certificate=1a2b3c4d",
     )  # fmt: skip
+    assert (
+        reasons(Choice("weak", "score", "light", 0.01, 0.05, "1a2b3c4d", "light-1")) == ask(score=0.01).plan.reasons[1:]
+    )
     assert reasons(Choice("weak", "sensitive")) == ("choice=weak", "why=sensitive")
 
 

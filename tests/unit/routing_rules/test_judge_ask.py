@@ -48,6 +48,7 @@ async def test_the_rating_is_the_score(rating, target):
     each, _ = await settled(arrived(rules()), upstreams)
     assert (each.choice.target, each.choice.why, each.choice.tier) == (target, "score", "judge")
     assert each.choice.score == (rating - 1) / 4
+    assert each.choice.scorer == "j", "the model, as a certificate names it"
     assert upstreams.names == ["judge", {"weak": "small", "strong": "big"}[target]]
     assert each.plan.reasons[1:4] == (f"choice={target}", "why=score", "tier=judge")
 
@@ -97,6 +98,7 @@ async def test_without_a_rating_everything_goes_to_the_strong_target_and_says_so
     each, _ = await settled(arrived(rules()), upstreams, 9.0, judge, certificate)
     assert (each.choice.target, each.choice.why, each.choice.tier) == ("strong", "judge_unavailable", "light")
     assert each.choice.score == SCORER.score(read_request(each.call), each.identity).score
+    assert each.choice.scorer == SCORER.light.version
     assert each.scored.late, "nothing is learnt from it"
     assert judge.results == {("r", result): 1}
 

@@ -27,7 +27,7 @@ routes:
   - {name: choose, match: {models: [auto]}, classify: {weak: fast, strong: smart, strong_share: 30%}}
 sensitive: {keywords: [diagnosis]}
 """
-SCORE, THRESHOLD = Scored(0.0312), Threshold(0.05, "0a1b2c3d", "certified")
+SCORE, THRESHOLD = Scored(0.0312, scorer="light-1"), Threshold(0.05, "0a1b2c3d", "certified")
 
 
 class Scorer:
@@ -101,7 +101,7 @@ def test_every_rule_up_to_the_one_that_takes_it_is_told_with_its_reason():
 def test_a_choice_is_told_with_its_score_and_its_threshold():
     found = told(asked("hello"))
     assert (found.choice.target, found.choice.why) == ("weak", "score")
-    assert "choice weak, because score: score 0.0312, threshold 0.0500 (certified)\n" in as_text(found)
+    assert "choice weak, because score: score 0.0312 by light-1, threshold 0.0500 (certified)\n" in as_text(found)
 
 
 def test_a_request_that_is_refused_is_told_with_its_error():
