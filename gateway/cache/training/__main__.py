@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--banking77", type=Path, required=True, metavar="FILE", help="its train.csv (CC-BY-4.0)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the artefact's files go")
     parser.add_argument("--seed", type=int, default=7, help="[%(default)s]")
-    parser.add_argument("--epochs", type=float, default=1.5, help="[%(default)s]")
+    parser.add_argument("--epochs", type=float, default=1.25, help="[%(default)s]")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads that train [%(default)s]")
     parser.add_argument("--model", type=Path, metavar="PATH", help=f"folder of all-MiniLM-L6-v2 [that of {PACKAGE}]")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="export this instead of training")

@@ -15,13 +15,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-FALSE_SHARE = 0.04
+FALSE_SHARE = 0.06
 """The share of held-out different pairs, made to deceive, that the shipped point may serve."""
-FALSE_SHARE_REORDERED = 0.005
+FALSE_SHARE_REORDERED = 0.01
 """The same for pairs of the same content words in another order or form, which look alike to models of words."""
-EXTRA = -3.15
-"""The weight of `extra` in weights of the logit. Generated pairs with a word on one side alone are mostly one question
-in more words. This is what the regression gives on 2,667 pairs of the questions in tests/unit/cache_verify/data."""
 _RIDGE = 1.0
 _STEPS = 50
 NOT_A_SIGN_OF_SAMENESS = tuple(name for name in guards.TRAITS if name != "voice")
@@ -45,7 +42,6 @@ def fit(logits: Sequence[float], pairs: Sequence[tuple[str, str]], same: Sequenc
         if not wrong:
             break
         banned |= wrong
-    full[1 + guards.TRAITS.index("extra")] = EXTRA * full[0]
     column = 1 + guards.TRAITS.index("reordered")
     full[column] = 0.0
     evidence, reordered = x @ full, x[:, column] > 0

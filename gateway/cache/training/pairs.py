@@ -1,4 +1,4 @@
-"""Assembles the training pairs, repeatably: families, grammar, edited seeds, seeds of one intent and of two."""
+"""Assembles the training pairs, repeatably: families, written groups, grammar, edited seeds, seeds by intent."""
 
 import csv
 import random
@@ -42,11 +42,12 @@ class TrainingPair(msgspec.Struct):
 class Amounts(msgspec.Struct):
     """Pairs of each source."""
 
-    families: int = 50_000
-    natural: int = 16_000
-    grammar: int = 50_000
-    edits: int = 34_000
-    intents: int = 10_000
+    families: int = 20_000
+    natural: int = 10_000
+    written: int = 90_000
+    grammar: int = 26_000
+    edits: int = 20_000
+    intents: int = 5_000
 
 
 def held_out(name: str, one_in: int) -> bool:
@@ -63,6 +64,7 @@ def generate(banking77: Path, seed: int, amounts: Amounts | None = None) -> list
     pairs = [
         *_families(rng, values, slots.families(), amounts.families),
         *_families(rng, values, slots.natural(), amounts.natural),
+        *_families(rng, values, slots.written(), amounts.written),
         *_grammar(rng, values, amounts.grammar),
         *_edited(rng, values, seeds, amounts.edits),
         *_intents(rng, seeds, amounts.intents),
@@ -150,7 +152,7 @@ def _grammar(rng: random.Random, values: slots.Pools, n: int) -> Iterator[Traini
 def _edited(rng: random.Random, values: slots.Pools, seeds: dict[str, list[str]], n: int) -> Iterator[TrainingPair]:
     changes = edits.SeedEdits([t for texts in seeds.values() for t in texts], values).all()
     intents = sorted(seeds)
-    groups = slots.natural()
+    groups = slots.natural() + slots.written()
     for _ in range(n):
         if rng.random() < 0.3:
             group = rng.choice(groups)

@@ -67,13 +67,23 @@ def families() -> list[Family]:
 
 
 def natural() -> list[Family]:
-    """The shipped groups without slots; a `=` after a `!` begins a group."""
+    """The shipped groups without slots that were written beside the families."""
+    return _groups("natural")
+
+
+def written() -> list[Family]:
+    """The shipped groups without slots that were written for variety: each another subject and another form."""
+    return _groups("written_order") + _groups("written_subjects")
+
+
+def _groups(name: str) -> list[Family]:
+    """The groups of a file; a `=` after a `!` begins one."""
     found: list[Family] = []
     before = "!"
-    for line in _lines("natural.txt"):
+    for line in _lines(f"{name}.txt"):
         mark, _, text = line.partition(" ")
         if mark == "=" and before == "!":
-            found.append(Family(f"natural {text}"))
+            found.append(Family(f"{name} {text}"))
         (found[-1].same if mark == "=" else found[-1].other).append(text)
         before = mark
     return found

@@ -1,4 +1,4 @@
-"""Fine-tunes the pair encoder on generated pairs; seeded; a run repeats with as many CPU threads."""
+"""Fine-tunes the pair encoder on labelled pairs; seeded; a run repeats with as many CPU threads."""
 
 import random
 import sys

@@ -23,6 +23,7 @@ _DIRECTED = frozenset(
 )
 _ARTICLES = frozenset(["a", "an", "the", "my", "your", "his", "her", "its", "our", "their", "of"])
 _JOINING = frozenset(stem(w) for w in (*_ARTICLES, "and", "or", "but", "while", "vs", "versus", "both", "either"))
+_SYMMETRIC = frozenset(stem(w) for w in WORDS.symmetric)
 _NEGATING = frozenset(["un", "in", "im", "il", "ir", "dis", "non"])
 _SHORTEST_OPPOSED = 3
 _RUN = 3
@@ -219,8 +220,9 @@ def _order(a: Reading, b: Reading) -> bool:
     if _opposed(a, b):
         return False
     if not WORDS.symmetric.isdisjoint({*a.words, *b.words} - a.names - b.names):
-        return _bound_anew(a, b)  # married to: its sides may be exchanged, but not whose doctor is on which
-    return _exchanged(a, b, _DIRECTED) or _traded_places(a.stems, b.stems) or _bound_anew(a, b)
+        # married to: its sides may be exchanged, but not whose doctor is on which, and nothing farther apart
+        return _traded_places(a, b, a.content - _SYMMETRIC) or _bound_anew(a, b)
+    return _exchanged(a, b, _DIRECTED) or _traded_places(a, b) or _bound_anew(a, b)
 
 
 def _bound_anew(a: Reading, b: Reading) -> bool:
@@ -238,18 +240,19 @@ def _neighbours(r: Reading) -> set[tuple[str, str]]:
     return {(x, y) for x, y in zip(r.stems, r.stems[1:], strict=False) if x in r.content and y in r.content}
 
 
-def _traded_places(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
-    """Whether two runs of words changed places around something that does not merely join them."""
-    if len(a) != len(b) or a == b or sorted(a) != sorted(b):
+def _traded_places(a: Reading, b: Reading, around: frozenset[str] | None = None) -> bool:
+    """Whether two runs of words changed places around a word of `around`: by default one that does not merely join."""
+    if len(a.stems) != len(b.stems) or a.stems == b.stems or sorted(a.stems) != sorted(b.stems):
         return False
-    start = next(i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
-    end = len(a) - next(i for i, (x, y) in enumerate(zip(reversed(a), reversed(b), strict=True)) if x != y)
-    left, right = a[start:end], b[start:end]
+    start = next(i for i, (x, y) in enumerate(zip(a.stems, b.stems, strict=True)) if x != y)
+    back = zip(reversed(a.stems), reversed(b.stems), strict=True)
+    end = len(a.stems) - next(i for i, (x, y) in enumerate(back) if x != y)
+    left, right = a.stems[start:end], b.stems[start:end]
     for i in range(1, min(_RUN, len(left) - 1) + 1):
         for j in range(1, min(_RUN, len(left) - i) + 1):
             middle = left[i : len(left) - j]
             if right == left[len(left) - j :] + middle + left[:i]:
-                return not _JOINING.issuperset(middle)
+                return not _JOINING.issuperset(middle) if around is None else not around.isdisjoint(middle)
     return False
 
 

@@ -19,7 +19,7 @@ from gateway.core.errors import GatewayError
 ARTEFACT = Path(__file__).parent / "artefact"
 MODEL, TOKENIZER, FUSION, MANIFEST = "pairs.onnx", "tokenizer.json", "fusion.json", "manifest.json"
 DEFAULT_THRESHOLD = 0.5
-"""Serve at this score or more. The fusion is shifted so that this is the point chosen on held-out generated pairs."""
+"""Serve at this score or more. The fusion is shifted so that this is the point chosen on held-out pairs."""
 FLOOR = 0.6
 """Pairs of a lower cosine are not worth verifying: they score 0."""
 CENTRE = 0.9

@@ -39,6 +39,11 @@ FORBIDDEN = [
     ("order", "Why did he leave Apple and join Google?", "Why did he leave Google and join Apple?"),
     ("order", "Which is heavier, a red brick or a grey stone?", "Is a grey brick heavier than a red stone?"),
     (
+        "order",
+        "How far is it to the zoo by bus, and to the port by train?",
+        "How far is it to the zoo by train, and to the port by bus?",
+    ),
+    (
         "reference",
         "If Alex and Kim were married, would his family mind?",
         "If Alex and Kim were married, would Kim's family mind?",
@@ -72,6 +77,7 @@ ALLOWED = [
     ("How far is Oslo from Rome?", "How far is Rome from Oslo?"),
     ("How do I get from Oslo to Rome?", "How do I get to Rome from Oslo?"),
     ("Is Ann married to Bob?", "Is Bob married to Ann?"),
+    ("Where does the Elbe meet the Moldau?", "Where does the Moldau meet the Elbe?"),
     ("Is Ann's cook married to Bob's tailor?", "Is Bob's tailor married to Ann's cook?"),
     ("Is gold heavier than lead?", "Is lead lighter than gold?"),
     ("Does Ann trust Bob?", "Is Bob trusted by Ann?"),
