@@ -7,7 +7,7 @@ database and its journal the gateway does not start.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.access.accounts import Spent, Window
@@ -109,8 +109,8 @@ class Books:
         tokens = usage.input + usage.output if usage is not None else 0
         self.accounts.settle(record.request_id, charged, tokens, self._wall())
 
-    async def _committed(self, window: Window) -> int:
-        """What `window` has committed, by every request of this process that has ended; raises `DatabaseError`.
+    async def _committed(self, windows: Sequence[Window]) -> list[int]:
+        """What each window has committed, by every request of this process that has ended; raises `DatabaseError`.
 
         Rows that wait are stored first: counting without them would let their money be spent twice.
         """
@@ -121,7 +121,7 @@ class Books:
             if self._monotonic() >= until:
                 raise DatabaseError("rows of ended requests wait in the journal; fix: bring the database back")
             await asyncio.sleep(0.002)
-        return await self.store.committed(window)
+        return await self.store.committed(windows)
 
     def finish(self, exchange: Exchange, now: float, policy: Policy, quotes: Quotes) -> RequestRecord:
         """The end of a request, once: its savings, its row, its reservation given back. `now` is monotonic."""

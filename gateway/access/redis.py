@@ -306,9 +306,10 @@ class RedisAccounts:
             self._stale = True
         return outcome
 
-    async def _share_is_left(self, window: Window) -> int:
-        """What counts as spent of a window for this replica alone: all but its share of the last known remainder."""
-        return window.budget.limit_micro_usd - self._seen[window.id].remaining // self._replicas
+    async def _share_is_left(self, windows: Sequence[Window]) -> list[int]:
+        """What counts as spent of windows for this replica alone: all but its share of the last known remainder."""
+        shares = [self._seen[window.id].remaining // self._replicas for window in windows]
+        return [window.budget.limit_micro_usd - share for window, share in zip(windows, shares, strict=True)]
 
     def _undo(self, request_id: str) -> None:
         self._ends.append(End(request_id, 0, 0, self._clock(), undo=True))

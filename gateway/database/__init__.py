@@ -4,6 +4,6 @@ SQL uses `?` placeholders and what both dialects share (`INSERT ... ON CONFLICT`
 PRECISION). All calls block: they belong into threads, never onto the event loop. Knows no table.
 """
 
-from gateway.database.port import Cursor, Database, DatabaseError, Dialect, open_database
+from gateway.database.port import Cursor, Database, DatabaseError, Dialect, Rows, open_database
 
-__all__ = ["Cursor", "Database", "DatabaseError", "Dialect", "open_database"]
+__all__ = ["Cursor", "Database", "DatabaseError", "Dialect", "Rows", "open_database"]

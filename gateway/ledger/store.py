@@ -5,11 +5,12 @@ with `DatabaseError` and leaves retrying to its caller. Any number of writers ma
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from gateway.access.accounts import Window
-from gateway.database import Cursor, Database, DatabaseError
+from gateway.database import Cursor, Database, DatabaseError, Rows
 from gateway.ledger import schema
 from gateway.ledger.rows import DAY_S, DIMENSIONS, HOUR_S, MEASURES, Charge, Row, Totals
 
@@ -25,6 +26,7 @@ _COUNTED = (
     "INSERT INTO spend (window_id, committed_micro, since_s) VALUES (?, ?, ?) ON CONFLICT (window_id)"
     " DO UPDATE SET committed_micro = excluded.committed_micro, since_s = excluded.since_s"
 )
+_Query = Callable[[str, Sequence[Any]], Rows]
 _SCOPES = {"tenant": "tenant", "key": "key_id", "route": "route"}
 
 
@@ -94,33 +96,27 @@ class LedgerStore:
         known: set[str] = set()
         for start in range(0, len(ids), CHUNK):
             chunk = ids[start : start + CHUNK]
-            marks = ", ".join("?" * len(chunk))
-            rows = self._database.query(f"SELECT request_id FROM requests WHERE request_id IN ({marks})", chunk)  # noqa: S608 - question marks only
+            rows = self._database.query(f"SELECT request_id FROM requests WHERE request_id IN ({_marks(chunk)})", chunk)  # noqa: S608 - question marks only
             known.update(row[0] for row in rows)
         return [request_id for request_id in ids if request_id not in known]
 
-    async def committed(self, window: Window) -> int:
-        """Micro-USD that `window` has committed by what is stored. Raises `DatabaseError`.
+    async def committed(self, windows: Sequence[Window]) -> list[int]:
+        """Micro-USD that each window has committed by what is stored. Raises `DatabaseError`.
 
         A window that no row names yet, such as one of a new budget, begins with what its scope has spent since its
         start (but a tag's, whose roll-ups are not kept: 0); that is written down, and later rows add to it.
         """
-        return await asyncio.to_thread(self._committed, window)
+        return await asyncio.to_thread(self._committed, windows)
 
-    def _committed(self, window: Window) -> int:
-        rows = self._database.query("SELECT committed_micro, since_s FROM spend WHERE window_id = ?", (window.id,))
-        if rows and rows[0][1] <= window.starts_s:
-            return int(rows[0][0])
-        with self._database.transaction() as cursor:
-            if self._database.dialect == "postgresql":  # SQLite's writers take turns anyway
-                cursor.execute("LOCK TABLE spend IN SHARE ROW EXCLUSIVE MODE")
-            rows = cursor.execute("SELECT committed_micro, since_s FROM spend WHERE window_id = ?", (window.id,))
-            before = int(rows[0][0]) if rows else 0
-            if rows and rows[0][1] <= window.starts_s:
-                return before
-            committed = max(before, _since(cursor, window.budget.scope, window.starts_s))
-            cursor.execute(_COUNTED, (window.id, committed, window.starts_s))
-            return committed
+    def _committed(self, windows: Sequence[Window]) -> list[int]:
+        found = _counted(self._database.query, windows)
+        new = [window for window in windows if window.id not in found]
+        if new:
+            with self._database.transaction() as cursor:
+                if self._database.dialect == "postgresql":  # SQLite's writers take turns anyway
+                    cursor.execute("LOCK TABLE spend IN SHARE ROW EXCLUSIVE MODE")
+                found |= _count(cursor, new)
+        return [found[window.id] for window in windows]
 
     async def charged(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         """What the requests have committed in their windows, and their tokens; without those that have no row.
@@ -130,11 +126,10 @@ class LedgerStore:
         return await asyncio.to_thread(self._charged, ids)
 
     def _charged(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-        marks = ", ".join("?" * len(ids))
         rows = self._database.query(
             "SELECT request_id, COALESCE(charged_micro, reserved_micro, 0),"  # noqa: S608 - question marks only
             " uncached_input + cache_read + cache_write_5m + cache_write_1h + output"
-            f" FROM requests WHERE request_id IN ({marks})",
+            f" FROM requests WHERE request_id IN ({_marks(ids)})",
             list(ids),
         )
         return {row[0]: (int(row[1]), int(row[2])) for row in rows}
@@ -148,13 +143,46 @@ class LedgerStore:
         return {"requests": int(requests), "rolled_up": int(rolled_up), "windows": int(windows)}
 
 
-def _since(cursor: Cursor, scope: str, starts_s: int) -> int:
-    """What a scope has spent since `starts_s`: whole days, the hours before them, the rows before those."""
-    kind, _, name = scope.partition(":")
-    if kind not in _SCOPES and scope != "all":
-        return 0
-    column = _SCOPES.get(kind)
-    where, params = ("", ()) if column is None else (f" AND {column} = ?", (name,))
+def _counted(query: _Query, windows: Sequence[Window]) -> dict[str, int]:
+    """What `spend` has of those windows that it counts from their start on."""
+    starts = {window.id: window.starts_s for window in windows}
+    spent = _spent(query, list(starts))
+    return {id_: committed for id_, (committed, since_s) in spent.items() if since_s <= starts[id_]}
+
+
+def _count(cursor: Cursor, windows: Sequence[Window]) -> dict[str, int]:
+    """Writes down from when on each window counts, unless another has meanwhile, and what it has committed."""
+    before = _spent(cursor.execute, [window.id for window in windows])
+    counted = _counted(cursor.execute, windows)
+    scopes: dict[int, set[str]] = {}
+    for window in windows:
+        scopes.setdefault(window.starts_s, set()).add(window.budget.scope)
+    since = {start_s: _since(cursor, names, start_s) for start_s, names in scopes.items()}
+    rows = []
+    for window in windows:
+        if window.id not in counted:
+            known, _ = before.get(window.id, (0, 0.0))
+            counted[window.id] = max(known, since[window.starts_s].get(window.budget.scope, 0))
+            rows.append((window.id, counted[window.id], window.starts_s))
+    for start in range(0, len(rows), CHUNK):
+        cursor.executemany(_COUNTED, rows[start : start + CHUNK])
+    return counted
+
+
+def _spent(query: _Query, ids: Sequence[str]) -> dict[str, tuple[int, float]]:
+    found: dict[str, tuple[int, float]] = {}
+    for start in range(0, len(ids), CHUNK):
+        chunk = ids[start : start + CHUNK]
+        sql = f"SELECT window_id, committed_micro, since_s FROM spend WHERE window_id IN ({_marks(chunk)})"  # noqa: S608 - question marks only
+        found.update((id_, (int(committed), float(since_s))) for id_, committed, since_s in query(sql, chunk))
+    return found
+
+
+def _since(cursor: Cursor, scopes: Iterable[str], starts_s: int) -> dict[str, int]:
+    """What each scope has spent since `starts_s`: whole days, the hours before them, the rows before those.
+
+    Scopes that have spent nothing may be missing.
+    """
     first_hour = -(-starts_s // HOUR_S) * HOUR_S
     first_day = -(-starts_s // DAY_S) * DAY_S
     parts: tuple[tuple[str, str, int, int | None], ...] = (
@@ -162,13 +190,34 @@ def _since(cursor: Cursor, scope: str, starts_s: int) -> int:
         ("rollup_hour", "hour", first_hour, first_day),
         ("rollup_day", "day", first_day, None),
     )
-    spent = 0
-    for table, period, start, end in parts:
+    names: dict[str, list[str]] = {}
+    for scope in scopes:
+        kind, _, name = scope.partition(":")
+        if kind in _SCOPES or kind == "all":
+            names.setdefault(kind, []).append(name)
+    spent: dict[str, int] = {}
+    for (kind, every), (table, period, start, end) in itertools.product(names.items(), parts):
         if start == end:
             continue
-        until: tuple[Any, ...] = () if end is None else (end,)
-        sql = f"SELECT COALESCE(SUM(charged_micro), 0) FROM {table} WHERE {period} >= ?"  # noqa: S608 - names of ours
-        spent += int(
-            cursor.execute(sql + (f" AND {period} < ?" if until else "") + where, (start, *until, *params))[0][0]
-        )
+        for sql, params, prefix in _sums(kind, every):
+            until: tuple[Any, ...] = () if end is None else (end,)
+            where = f"{period} >= ?" + (f" AND {period} < ?" if until else "")
+            for name, micro_usd in cursor.execute(sql.format(table=table, where=where), (start, *until, *params)):
+                spent[prefix + name] = spent.get(prefix + name, 0) + int(micro_usd)
     return spent
+
+
+def _sums(kind: str, names: Sequence[str]) -> Iterator[tuple[str, Sequence[str], str]]:
+    """Statements that sum what scopes of one kind are charged, with their parameters and what begins the scopes."""
+    charged = "COALESCE(SUM(charged_micro), 0) FROM {table} WHERE {where}"
+    if kind == "all":
+        yield f"SELECT 'all', {charged}", (), ""
+        return
+    column = _SCOPES[kind]
+    for start in range(0, len(names), CHUNK):
+        chunk = names[start : start + CHUNK]
+        yield f"SELECT {column}, {charged} AND {column} IN ({_marks(chunk)}) GROUP BY {column}", chunk, f"{kind}:"
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))

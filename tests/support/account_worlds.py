@@ -39,12 +39,12 @@ class World:
         self.asked: list[str] = []
         self.ledger_fails = False
 
-    async def truth(self, window: Window) -> int:
-        self.asked.append(window.id)
+    async def truth(self, windows: Sequence[Window]) -> list[int]:
+        self.asked += [window.id for window in windows]
         await asyncio.sleep(0)
         if self.ledger_fails:
             raise OSError("no ledger")
-        return self.ledger.get(window.id, 0)
+        return [self.ledger.get(window.id, 0) for window in windows]
 
 
 class EmbeddedWorld(World):

@@ -17,15 +17,15 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
 from tests.benchmarks.overhead import instructions, report, soak
-from tests.benchmarks.overhead.gateways import DIRECT, FARTHING, Entry, entries
+from tests.benchmarks.overhead.gateways import DIRECT, FARTHING, WITH_BOOKS, Entry, entries
 from tests.benchmarks.overhead.load import drive
 from tests.benchmarks.overhead.machine import BenchmarkError, Cores, check_machine, cpu_s, describe
-from tests.benchmarks.overhead.measure import Plan, measure, measure_direct, serving
+from tests.benchmarks.overhead.measure import Plan, in_turns, measure, measure_direct, serving
 from tests.benchmarks.overhead.results import Case, Round
 
 _BEGAN = time.monotonic()
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--farthing", type=Path, metavar="PATH", help="the `farthing` command [.venv/bin/farthing, else by PATH]")
     add("--only", type=_names, metavar="NAME,...", help=f"these alone; `{DIRECT}` is the stub with nothing before it")
     add("--rounds", type=_positive, default=3, help="times that each gateway is started and measured [3]")
+    add("--turns", type=_positive, default=20, help="turns of 1 s in which the books' cost is measured [20]")
     add("--seconds", type=_positive, default=5, help="length of each measurement; slow gateways get more [5]")
     add("--connections", type=_positive, default=32, help="connections of the cases with many [32]")
     add("--chunk-delay-ms", type=int, default=0, metavar="MS", help="pause of the stub between two SSE chunks [0]")
@@ -78,12 +79,17 @@ def _compare(arguments: argparse.Namespace, known: dict[str, Entry]) -> int:
     names, versions = _chosen(arguments.only, known)
     _say_setting(versions, plan)
     rounds = _rounds(names, known, plan, arguments.rounds)
-    goals = report.goals(rounds, many)
+    turns = _turns(names, known, replace(plan, cases=(cases[0], cases[2]), seconds=1), arguments.turns)
+    goals = report.goals(rounds, turns, many)
     print(f"\n{report.figures(rounds, cases)}\n\n{report.ratios(rounds, cases)}\n")
+    if turns:
+        print(f"{report.books(turns, (cases[0], cases[2]))}\n")
     print("\n".join(map(str, goals)), flush=True)
     if arguments.json:
-        _write(arguments.json, {"versions": versions, "rounds": rounds, "goals": goals})
-    ours = [part for part in rounds if part.gateway == FARTHING]  # a peer that fails is shown, and its goals skipped
+        _write(arguments.json, {"versions": versions, "rounds": rounds, "turns": turns, "goals": goals})
+    ours = [
+        part for part in (*rounds, *turns) if part.gateway == FARTHING
+    ]  # a peer that fails is shown, and its goals skipped
     broken = any(part.failed or any(row.invalid for row in part.rows) for part in ours)
     return 1 if broken or any(goal.verdict == "MISS" for goal in goals) else 0
 
@@ -104,10 +110,10 @@ def _hold(arguments: argparse.Namespace, known: dict[str, Entry]) -> int:
     entry, _ = _one(arguments, known)
     with serving(entry, arguments.cores, 0, arguments.chunk_delay_ms, arguments.under) as live:
         gateway = live.gateway
-        drive(gateway.port, mode, many, 1, gateway.headers)
+        drive(gateway.port, mode, many, 1, gateway.headers, gateway.credentials)
         (before, _), cpu = live.upstream.counts(), cpu_s(live.pid)
         print(f"{entry.name} is process {live.pid}, under load for {seconds} s: {mode} c={many}", flush=True)
-        load = drive(gateway.port, mode, many, seconds, gateway.headers)
+        load = drive(gateway.port, mode, many, seconds, gateway.headers, gateway.credentials)
         requests = live.upstream.counts()[0] - before
         used_us = (cpu_s(live.pid) - cpu) / max(1, requests) * 1e6
     print(f"{requests:,} requests, {used_us:.1f} CPU us/request, {load.rps:,.0f}/s {load.faults}".rstrip())
@@ -162,6 +168,12 @@ def _rounds(names: list[str], known: dict[str, Entry], plan: Plan, count: int) -
                 _progress(f"{name}: {part.failed}")
     order = {name: i for i, name in enumerate(names)}
     return sorted(rounds, key=lambda part: (order[part.gateway], part.rows[0].round if part.rows else 0))
+
+
+def _turns(names: list[str], known: dict[str, Entry], plan: Plan, count: int) -> list[Round]:
+    """Farthing with books and without, in turns; nothing when both were not asked for."""
+    chosen = [known[name] for name in (FARTHING, *WITH_BOOKS) if name in names]
+    return in_turns(chosen, plan, count, _progress) if FARTHING in names and len(chosen) > 1 else []
 
 
 def _say_setting(versions: dict[str, str], plan: Plan) -> None:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.access.authority import Actor
@@ -18,13 +18,15 @@ from tests.benchmarks.overhead.machine import free_port
 FARTHING = "farthing"
 BOOKS = "farthing-books"
 CROWD = "farthing-crowd"
-"""With books; and with books, 10,000 keys and 1,000 budgets."""
+"""With books; and with books, 10,000 keys in use and 1,000 budgets, one for each tenant of theirs."""
+WITH_BOOKS = (BOOKS, CROWD)
 NGINX = "nginx"
 SGLANG = "sglang-router"
 LITELLM = "litellm"
 DIRECT = "direct"
 """The stub with nothing in front of it: what the load side alone can do."""
 TENANT = "bench"
+CROWD_KEYS, CROWD_TENANTS = 10_000, 1_000
 KEY = "sk-overhead-bench-0123456789"
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -44,6 +46,8 @@ class Gateway:
     headers: Mapping[str, str] = field(default_factory=lambda: {"authorization": f"Bearer {KEY}"})
     ready_path: str | None = None
     answered: str | None = None
+    credentials: Path | None = None
+    """A file of `authorization` values, one a line, that the load sends in turn instead of that of `headers`."""
 
 
 @dataclass(frozen=True)
@@ -108,44 +112,50 @@ def entries(peers: Path, farthing: Path | None = None) -> dict[str, Entry]:
 
 def _configure_farthing(binary: str, stub: int, run: Path) -> Gateway:
     """Callers' keys, a route, a price; metrics and records are always on. No ledger and no budgets."""
-    policies = _policies(stub, run, f"keys: {{bench: {{tenant: {TENANT}, secret: env:BENCH_KEY}}}}")
+    policies = _policies(stub, run, [TENANT], f"keys: {{bench: {{tenant: {TENANT}, secret: env:BENCH_KEY}}}}")
     return _farthing_on(FARTHING, binary, policies, {"BENCH_KEY": KEY, "FARTHING_DATABASE": "none"}, KEY)
 
 
 def _configure_books(binary: str, stub: int, run: Path, *, crowd: bool) -> Gateway:
-    """A stored key; three budgets, two rates and a concurrency that apply to it; the ledger on SQLite."""
-    others = "".join(f"  - {{scope: tenant:t{i}, limit: $100/month}}\n" for i in range(1000 if crowd else 0))
+    """Stored keys; three budgets, two rates and a concurrency that apply to each; the ledger on SQLite."""
+    tenants = [f"{TENANT}{i}" for i in range(CROWD_TENANTS)] if crowd else [TENANT]
+    budgets = "".join(f"  - {{scope: tenant:{name}, limit: $1000000/month}}\n" for name in tenants)
     policies = _policies(
         stub,
         run,
+        tenants,
         f"""\
 baseline: stub
 budgets:
-  - {{scope: tenant:{TENANT}, limit: $1000000/month}}
-  - {{scope: key, limit: $1000000/day}}
+{budgets}  - {{scope: key, limit: $1000000/day}}
   - {{scope: all, limit: $1000000/total}}
-{others}limits:
+limits:
   - {{scope: key, requests: 10M/min, tokens: 1000M/min, concurrent: 10k}}
 """,
     )
     data = run / "data"
     data.mkdir()
-    secret = _stored_key(data, 10_000 if crowd else 1)
-    return _farthing_on(CROWD if crowd else BOOKS, binary, policies, {"FARTHING_DATA_DIR": str(data)}, secret)
+    secrets = _stored_keys(data, tenants, CROWD_KEYS if crowd else 1)
+    name, env = (CROWD if crowd else BOOKS), {"FARTHING_DATA_DIR": str(data)}
+    gateway = _farthing_on(name, binary, policies, env, secrets[0])
+    if not crowd:
+        return gateway
+    credentials = run / "credentials"
+    credentials.write_text("".join(f"Bearer {secret}\n" for secret in secrets))
+    return replace(gateway, credentials=credentials)
 
 
-def _stored_key(data: Path, keys: int) -> str:
-    """The secret of the last of so many keys."""
+def _stored_keys(data: Path, tenants: Sequence[str], count: int) -> list[str]:
+    """The secrets of so many keys of these tenants in turn."""
     database = open_database(f"sqlite:///{data}/farthing.db")
-    store, secret = KeyStore(database), ""
-    for number in range(keys):
-        draft = KeyDraft(name=f"bench {number}", tenant=TENANT)
-        secret = store.create_key(draft, Actor("cli:bench"), time.time())[1].secret
+    store, actor = KeyStore(database), Actor("cli:bench")
+    drafts = [KeyDraft(name=f"bench {number}", tenant=tenants[number % len(tenants)]) for number in range(count)]
+    secrets = [store.create_key(draft, actor, time.time())[1].secret for draft in drafts]
     database.close()
-    return secret
+    return secrets
 
 
-def _policies(stub: int, run: Path, more: str) -> Path:
+def _policies(stub: int, run: Path, tenants: Sequence[str], more: str) -> Path:
     policies = run / "policies"
     policies.mkdir()
     (policies / "policy.yaml").write_text(f"""\
@@ -158,7 +168,7 @@ targets:
     price: {{input: 0.15, output: 0.60, cached: 0.075}}
 routes:
   - name: bench
-    match: {{models: [stub], tenants: [{TENANT}]}}
+    match: {{models: [stub], tenants: [{", ".join(tenants)}]}}
     target: stub
 {more}
 """)

@@ -66,10 +66,21 @@ def stub(core: int, run: Path, chunk_delay_ms: int = 0) -> Iterator[Stub]:
         yield Stub(port, pid)
 
 
-def drive(port: int, mode: Mode, connections: int, seconds: int, headers: Mapping[str, str]) -> Load:
-    """Keeps `connections` requests under way for `seconds`. Raises `BenchmarkError` when wrk itself fails."""
+def drive(
+    port: int,
+    mode: Mode,
+    connections: int,
+    seconds: int,
+    headers: Mapping[str, str],
+    credentials: Path | None = None,
+) -> Load:
+    """Keeps `connections` requests under way for `seconds`. Raises `BenchmarkError` when wrk itself fails.
+
+    `credentials` is a file of `authorization` values, one a line, sent in turn.
+    """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={_REQUEST_TIMEOUT_S}s", "-s"]
     command += [str(_HERE / "wrk.lua"), f"http://127.0.0.1:{port}", "--", "stream" if mode == "sse" else "json"]
+    command += [str(credentials or "")]
     command += [f"{name}: {value}" for name, value in headers.items()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]})
     if done.returncode != 0 or not done.stdout.strip():

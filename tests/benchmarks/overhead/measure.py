@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import math
 import os
 import re
 import tempfile
@@ -96,12 +97,35 @@ def measure(entry: Entry, plan: Plan, number: int, progress: Callable[[str], Non
     """All cases of `plan` on a freshly started gateway."""
     try:
         with serving(entry, plan.cores, number, plan.chunk_delay_ms) as live:
-            rows = [_row(live, case, plan, number, progress) for case in plan.cases]
-            unrecorded = _unrecorded(live)
-            rows = [_invalidated(row, unrecorded) for row in rows] if unrecorded else rows
-            return Round(entry.name, live.start, tuple(rows))
+            rows = []
+            _use_every_key(live, progress)
+            for case in plan.cases:
+                progress(f"{entry.name}: {case}")
+                rows.append(_row(live, case, plan, number, *_warm(live, case, plan.seconds)))
+            return _round(live, rows)
     except BenchmarkError as exc:
         return Round(entry.name, None, (), str(exc))
+
+
+def in_turns(entries: Sequence[Entry], plan: Plan, turns: int, progress: Callable[[str], None]) -> list[Round]:
+    """One round of each gateway, all running at once and loaded one after the other, `plan.seconds` each, many times.
+
+    The rows of a turn lie seconds apart, so that their differences bear a machine whose speed wanders by the minute.
+    """
+    with contextlib.ExitStack() as stack:
+        lives = [stack.enter_context(serving(entry, plan.cores, 0, plan.chunk_delay_ms)) for entry in entries]
+        for live in lives:
+            _use_every_key(live, progress)
+        rows: dict[str, list[Row]] = {live.gateway.name: [] for live in lives}
+        for case in plan.cases:
+            wrong = {live.gateway.name: _warm(live, case, plan.seconds)[0] for live in lives}
+            for turn in range(1, turns + 1):
+                progress(f"turn {turn} of {turns}, {', '.join(rows)}: {case}")
+                for i in range(len(lives)):
+                    live = lives[(i + turn) % len(lives)]
+                    name = live.gateway.name
+                    rows[name].append(_row(live, case, plan, turn, wrong[name], plan.seconds))
+        return [_round(live, rows[live.gateway.name]) for live in lives]
 
 
 def measure_direct(plan: Plan, number: int, progress: Callable[[str], None]) -> Round:
@@ -110,7 +134,11 @@ def measure_direct(plan: Plan, number: int, progress: Callable[[str], None]) -> 
         with stub(plan.cores.load, Path(folder), plan.chunk_delay_ms) as up:
             start = Start(DIRECT, number, None, 0.0, 0.0)
             live = Running(Gateway(DIRECT, (), up.port), up.pid, up, start)
-            return Round(DIRECT, start, tuple(_row(live, case, plan, number, progress) for case in plan.cases))
+            rows = []
+            for case in plan.cases:
+                progress(f"{DIRECT}: {case}")
+                rows.append(_row(live, case, plan, number, *_warm(live, case, plan.seconds)))
+            return Round(DIRECT, start, tuple(rows))
 
 
 def seconds_for(connections: int, rps: float, least: int) -> int:
@@ -128,17 +156,45 @@ def _await_start(gateway: Gateway, pid: int, began: float, number: int) -> Start
     return Start(gateway.name, number, ready_s, time.monotonic() - began, cpu_s(pid))
 
 
-def _row(live: Running, case: Case, plan: Plan, number: int, progress: Callable[[str], None]) -> Row:
-    gateway, pid = live.gateway, live.pid
-    progress(f"{gateway.name}: {case}")
-    wrong = wrong_answer(gateway.port, case.mode, gateway.headers)
-    warm_up = drive(gateway.port, case.mode, case.connections, _WARM_UP_S, gateway.headers)
+def _use_every_key(live: Running, progress: Callable[[str], None]) -> None:
+    """Where there are many: the first use of each one's budget asks the ledger, once a day."""
+    gateway = live.gateway
+    if gateway.credentials is None:
+        return
+    keys = len(gateway.credentials.read_text().splitlines())
+    case, cpu = Case("json", 32), cpu_s(live.pid)
+    first = _drive(live, case, _WARM_UP_S)
+    each_us = (cpu_s(live.pid) - cpu) / max(1, first.requests) * 1e6
+    progress(
+        f"{gateway.name}: json c=32 takes {each_us:.0f} CPU us/request while all {keys:,} keys are used the first time"
+    )
+    _drive(live, case, math.ceil(keys / max(1.0, first.rps)))
+
+
+def _warm(live: Running, case: Case, least: int) -> tuple[str, int]:
+    """What is wrong with an answer, empty if nothing, and how many seconds to measure, after a first load unmeasured."""
+    wrong = wrong_answer(live.gateway.port, case.mode, live.gateway.headers)
+    warm_up = _drive(live, case, _WARM_UP_S)
     _settle(live)
-    seconds = seconds_for(case.connections, warm_up.rps, plan.seconds)
+    return wrong, seconds_for(case.connections, warm_up.rps, least)
+
+
+def _drive(live: Running, case: Case, seconds: int) -> Load:
+    gateway = live.gateway
+    return drive(gateway.port, case.mode, case.connections, seconds, gateway.headers, gateway.credentials)
+
+
+def _round(live: Running, rows: Sequence[Row]) -> Round:
+    unrecorded = _unrecorded(live)
+    return Round(live.gateway.name, live.start, tuple(_invalidated(r, unrecorded) if unrecorded else r for r in rows))
+
+
+def _row(live: Running, case: Case, plan: Plan, number: int, wrong: str, seconds: int) -> Row:
+    gateway, pid = live.gateway, live.pid
     before = _Reading.now(live, plan.cores)
 
     def work() -> Load:
-        load = drive(gateway.port, case.mode, case.connections, seconds, gateway.headers)
+        load = _drive(live, case, seconds)
         _settle(live)
         return load
 

@@ -29,7 +29,7 @@ def round_of(*rows: Row, ready_s: float | None = 0.5) -> Round:
 
 
 def verdicts(*rounds: Round) -> list[str]:
-    return [goal.verdict for goal in report.goals(rounds, 32)]
+    return [goal.verdict for goal in report.goals(rounds, [], 32)]
 
 
 def test_a_ratio_is_formed_within_a_round_and_its_median_shown_with_the_range():
@@ -58,10 +58,17 @@ def test_a_goal_is_met_at_its_limit_and_missed_above_it():
 
 def test_what_the_books_add_is_told_with_and_without_their_writer():
     own, books = round_of(row(FARTHING)), round_of(row(BOOKS, cpu_us=170.0, beside_us=20.0))
-    found = {goal.text: (goal.verdict, goal.found) for goal in report.goals([own, books], 32)}
+    found = {goal.text: (goal.verdict, goal.found) for goal in report.goals([], [own, books], 32)}
     assert found["json c=32 farthing-books takes at most 60 us more CPU on the request's path"] == ("PASS", "50.0 us")
     whole = found["json c=32 farthing-books takes at most 60 us more CPU, its storing of rows included"]
     assert whole == ("MISS", "70.0 us")
+
+
+def test_many_turns_are_told_by_their_middle_half():
+    found = report.middle([1.0, 2.0, 3.0, 4.0, 500.0, None])
+    assert found is not None
+    assert found.show(0) == "3 [2-4]"
+    assert report.middle([7.0, 9.0]) == report.spread([7.0, 9.0])
 
 
 def test_added_latency_is_read_at_one_connection():

@@ -85,4 +85,4 @@ def test_a_new_budget_still_finds_what_was_spent_in_all_time(database, store):
     fill(store, 120)
     sweep(database, NOW_S, KEEP)
     window = Window("late/total@0", Budget("late/total", "all", "total", 10**9), 0, None)
-    assert asyncio.run(store.committed(window)) == 120 * 10 * 3
+    assert asyncio.run(store.committed([window])) == [120 * 10 * 3]

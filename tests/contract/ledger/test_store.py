@@ -54,6 +54,10 @@ def budget(scope: str, starts_s: int = DAY) -> Window:
     return Window(f"{scope}/test@{starts_s}", Budget(f"{scope}/test", scope, "day", 10**9), starts_s, None)
 
 
+def committed(store: LedgerStore, window: Window) -> int:
+    return asyncio.run(store.committed([window]))[0]
+
+
 def rows(database) -> list[Row]:
     return [Row(*row) for row in database.query(f"SELECT {', '.join(Row._fields)} FROM requests ORDER BY request_id")]
 
@@ -185,16 +189,16 @@ def test_tables_of_a_version_before_keep_their_rows_and_get_the_new_columns(data
 
 
 def test_a_new_window_has_committed_nothing(store):
-    assert asyncio.run(store.committed(budget("tenant:acme"))) == 0
+    assert committed(store, budget("tenant:acme")) == 0
 
 
 def test_a_known_window_has_what_its_rows_have(store):
     window = budget("tenant:acme")
-    assert asyncio.run(store.committed(window)) == 0
+    assert committed(store, window) == 0
     for number in range(3):
         record = ended(number, tenant="acme", started_s=DAY + 5.0, cost_micro_usd=100, windows=(window.id,))
         store.insert([closed(record)])
-    assert asyncio.run(store.committed(window)) == 300
+    assert committed(store, window) == 300
 
 
 @pytest.mark.parametrize(
@@ -214,16 +218,33 @@ def test_the_window_of_a_new_budget_begins_with_what_its_scope_has_spent(store, 
         ]
     )
     window = budget(scope)
-    assert asyncio.run(store.committed(window)) == spent
+    assert committed(store, window) == spent
     store.insert([closed(ended(5, started_s=DAY + 7200.0, cost_micro_usd=1000, windows=(window.id,)))])
-    assert asyncio.run(store.committed(window)) == spent + 1000
+    assert committed(store, window) == spent + 1000
+
+
+def test_many_windows_are_told_at_once_as_each_alone(store):
+    """Known and new ones, of every kind of scope and several beginnings, more than one statement takes."""
+    day = {"started_s": DAY + 3600.0, "cost_micro_usd": 1}
+    known = budget("tenant:acme")
+    rows = [ended(n, tenant=f"t{n % 70}", key=f"k{n}", windows=(known.id,) if n % 2 else (), **day) for n in range(140)]
+    store.insert([closed(row) for row in rows])
+    scopes = ["all", "tag:x", "route:unknown", "tenant:acme", *(f"tenant:t{n}" for n in range(71))]
+    scopes += [f"key:k{n}" for n in range(141)]
+    windows = [budget(scope, start) for start in (0, DAY, DAY + 5000) for scope in scopes]
+    told = asyncio.run(store.committed(windows))
+    assert told[: len(scopes)] == [140, 0, 0, 0, *[2] * 70, 0, *[1] * 140, 0]
+    assert told[len(scopes) : 2 * len(scopes)] == [140, 0, 0, 70, *[2] * 70, 0, *[1] * 140, 0]
+    assert not any(told[2 * len(scopes) :])
+    assert [store._committed([window])[0] for window in windows] == told
+    assert asyncio.run(store.committed([])) == []
 
 
 @pytest.mark.parametrize("starts_s", [0, DAY - 86400, DAY - 5 * 3600, DAY - 19_800, DAY + 60])
 def test_a_window_begins_to_the_second_in_any_time_zone(store, starts_s):
     at = [DAY - 86400 * 3 + step * 1800 + 7.5 for step in range(48 * 4)]
     store.insert([closed(ended(number, started_s=s, cost_micro_usd=1, windows=())) for number, s in enumerate(at)])
-    assert asyncio.run(store.committed(budget("all", starts_s))) == sum(s >= starts_s for s in at)
+    assert committed(store, budget("all", starts_s)) == sum(s >= starts_s for s in at)
 
 
 def test_rows_that_came_before_the_first_question_are_not_counted_twice(store):
@@ -232,8 +253,8 @@ def test_rows_that_came_before_the_first_question_are_not_counted_twice(store):
     new = ended(2, tenant="acme", started_s=DAY + 2.0, cost_micro_usd=7, windows=(window.id,))
     store.insert([closed(old)])
     store.insert([closed(new)])
-    assert asyncio.run(store.committed(window)) == 12
-    assert asyncio.run(store.committed(window)) == 12
+    assert committed(store, window) == 12
+    assert committed(store, window) == 12
 
 
 def test_the_first_question_and_a_writer_at_once_lose_nothing(url, open_ledger):
@@ -250,7 +271,7 @@ def test_the_first_question_and_a_writer_at_once_lose_nothing(url, open_ledger):
 
         def ask(window=window, begin=begin):
             begin.wait(10)
-            return stores[0]._committed(window)
+            return stores[0]._committed([window])[0]
 
         def write(batch=batch, begin=begin):
             begin.wait(10)
@@ -260,7 +281,7 @@ def test_the_first_question_and_a_writer_at_once_lose_nothing(url, open_ledger):
             asked, wrote = threads.submit(ask), threads.submit(write)
             assert wrote.result() == 20
             assert asked.result() in (round_ * 20, round_ * 20 + 20)
-        assert stores[0]._committed(window) == (round_ + 1) * 20
+        assert stores[0]._committed([window])[0] == (round_ + 1) * 20
 
 
 def test_an_id_is_what_makes_a_request(database, store):
