@@ -303,6 +303,14 @@ class Response:
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return body if self._unzip is None else self._unzip.feed(body, limit)
 
+    def unread(self) -> bytes:
+        """What of the body has arrived and was not read; it can be read once. Raises `UpstreamBroken`."""
+        if not self._open:
+            return b""
+        data = b"".join(self._conn.chunks)
+        self._conn.chunks.clear()
+        return data if self._unzip is None else self._unzip.feed(data)
+
     def close(self) -> None:
         """Ends the exchange: an unfinished one is aborted, so that the upstream stops working on it."""
         if self._open:

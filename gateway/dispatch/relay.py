@@ -60,6 +60,9 @@ async def relay(
         if not run.closed:
             yield _broken(exchange, run, codec, error, monotonic())
     finally:
+        if not run.closed:
+            with contextlib.suppress(UpstreamError):
+                feed(response.unread())  # generated and billed, though the caller left before it
         response.close()
         if not run.closed:
             _note(exchange, run, codec)

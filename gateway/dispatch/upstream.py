@@ -44,6 +44,10 @@ class Response(Protocol):
         """All of the body."""
         ...
 
+    def unread(self) -> bytes:
+        """What has arrived and was not read."""
+        ...
+
     def close(self) -> None:
         """Ends the exchange, aborting it if unfinished."""
         ...

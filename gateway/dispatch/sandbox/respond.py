@@ -109,6 +109,10 @@ class Reply:
         self._total_s -= await _waited(self._sleep, owed_s, [("idle", idle_s), ("total", self._total_s)])
         return data
 
+    def unread(self) -> bytes:
+        """Nothing: it makes no chunk before its time."""
+        return b""
+
     async def read(self, limit: int) -> bytes:
         """The whole body; raises `UpstreamBroken` over `limit` bytes, `UpstreamTimeout` at the total deadline."""
         body = b""
