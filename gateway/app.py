@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import random
+import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -365,6 +366,7 @@ def load_prices(policies: Path) -> PriceBook:
 
 def build(settings: Settings, environ: Mapping[str, str]) -> tuple[Gateway, tuple[str, ...]]:
     """The gateway and what discovery has to say. Raises `SettingsError` or `PolicyError`."""
+    _expect_free(settings)
     settings = settings.model_copy(update={"policies": policies_directory(settings)})
     secrets = Secrets(environ, settings.policies)
     found = discovery.Found({"version": 1}, ())
@@ -386,6 +388,24 @@ def build(settings: Settings, environ: Mapping[str, str]) -> tuple[Gateway, tupl
     discovered_targets = set((discovered or {}).get("targets", {})) if discovered else set()
     notes = found.notes if discovered_targets and discovered_targets <= set(policy.targets) else ()
     return gateway, notes
+
+
+def _expect_free(settings: Settings) -> None:
+    """Raises `SettingsError` where nothing can listen on the address.
+
+    Asked before anything is made: the greeting is what shows the first admin key, once, and needs the address.
+    """
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+    except OSError as exc:
+        what = f"cannot listen on {settings.host}, port {settings.port}: {exc.strerror or exc}"
+        raise SettingsError(f"{what}; fix: another --port or --host (FARTHING_PORT, FARTHING_HOST)") from exc
 
 
 def _fits(policy: Policy, settings: Settings) -> Policy:

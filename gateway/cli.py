@@ -7,6 +7,7 @@ them, so that `farthing --help` answers at once.
 import argparse
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,17 +33,21 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status; errors are one message on stderr and status 1 or 2."""
+    """Runs one command and returns its exit status: 1 where its answer is no, 2 with a message on stderr on errors."""
     words = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser(words).parse_args(words)
     try:
         status: int = arguments.func(arguments)
+        sys.stdout.flush()
     except SettingsError as exc:
         sys.stderr.write(f"farthing: {exc}\n")
         return 2
     except GatewayError as exc:
         sys.stderr.write(f"farthing: {exc.message}\n")
-        return 1
+        return 2
+    except BrokenPipeError:  # the reader has seen enough, as `| head` has; nothing is left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         return 130
     return status
@@ -53,6 +58,9 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="farthing",
         description="A cost-aware LLM gateway: the OpenAI API in front of vLLM pools and external APIs.",
+        epilog="exit status: 0; 1 where the answer is no (a check fails, nothing can be certified, policies differ);\n"
+        "2 where there is none (wrong arguments, files or settings, something is not there or is down)",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"farthing {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -148,14 +156,19 @@ def _database() -> "Iterator[Database]":
     from gateway.books import open_data  # noqa: PLC0415
 
     settings = _with_books()
-    scheme, _, path = settings.database_url.partition(":///")
-    if scheme == "sqlite" and not Path(path).exists():
-        raise BadRequest(f"no database at {path}; fix: set FARTHING_DATABASE or FARTHING_DATA_DIR to the gateway's")
+    _expect_database(settings)
     database = open_data(settings)
     try:
         yield database
     finally:
         database.close()
+
+
+def _expect_database(settings: Settings) -> None:
+    """Raises `BadRequest` rather than have an empty database made where the gateway's is not."""
+    scheme, _, path = settings.database_url.partition(":///")
+    if scheme == "sqlite" and not Path(path).exists():
+        raise BadRequest(f"no database at {path}; fix: set FARTHING_DATABASE or FARTHING_DATA_DIR to the gateway's")
 
 
 def _with_books() -> Settings:
@@ -165,11 +178,14 @@ def _with_books() -> Settings:
     return settings
 
 
-def _open_keys() -> "KeyStore":
+def _open_keys(make: bool) -> "KeyStore":
     from gateway.access.keys_database import KeyStore  # noqa: PLC0415
     from gateway.books import open_data  # noqa: PLC0415
 
-    return KeyStore(open_data(_with_books()))
+    settings = _with_books()
+    if not make:
+        _expect_database(settings)
+    return KeyStore(open_data(settings))
 
 
 def _where() -> "Where":
@@ -182,7 +198,7 @@ def _where() -> "Where":
 def _serve_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     fields = Settings.model_fields
     settings = "\n".join(
-        f"  FARTHING_{name.upper():<22} {field.description} [{field.default}]" for name, field in fields.items()
+        f"  FARTHING_{name.upper():<22} {field.description}{_default(field.default)}" for name, field in fields.items()
     )
     serve = commands.add_parser(
         "serve",
@@ -201,6 +217,12 @@ def _serve_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     serve.set_defaults(func=_serve)
 
 
+def _default(value: object) -> str:
+    if value is None or value == "":
+        return ""
+    return f" [{str(value).lower() if isinstance(value, bool) else value}]"
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     settings = load({name: getattr(arguments, name) for name in ("host", "port", "policies")})
     from gateway import app  # noqa: PLC0415 - the whole gateway, for this command only
@@ -215,13 +237,17 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _policy_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    policy = commands.add_parser("policy", help="check policy files", description="Works on policy files.")
+    policy = commands.add_parser(
+        "policy", help="check, try and roll out policies", description="Checks, tries and rolls out policies."
+    )
     actions = policy.add_subparsers(title="actions", required=True, metavar="ACTION")
     lint = actions.add_parser("lint", help="report every error and warning", description="Checks policy files.")
     lint.add_argument("path", nargs="?", type=Path, help="directory or file [the one that `serve` would use]")
     lint.add_argument("--strict", action="store_true", help="exit 1 on warnings too")
     lint.set_defaults(func=_lint)
-    schema = actions.add_parser("schema", help="print the JSON Schema for editors")
+    schema = actions.add_parser(
+        "schema", help="print the JSON Schema for editors", description="Prints the JSON Schema of policy files."
+    )
     schema.set_defaults(func=_schema)
     _register_simulation(actions)
     _register_rollouts(actions)

@@ -136,5 +136,6 @@ def put(path: Path, data: bytes) -> None:
 
 
 def about(doc: str | None) -> str:
-    """What a module's first line says after its command's name."""
-    return (doc or "").splitlines()[0].partition(": ")[2]
+    """What a module's first line says after its command's name, as a sentence."""
+    said = (doc or "").splitlines()[0].partition(": ")[2]
+    return said[:1].upper() + said[1:]

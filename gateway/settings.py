@@ -88,14 +88,14 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _cache_is_shared(self) -> Self:
         if self.qdrant and not self.redis:
-            raise ValueError("FARTHING_QDRANT holds vectors only; their answers need FARTHING_REDIS")
+            raise ValueError("FARTHING_QDRANT holds vectors only; their answers need FARTHING_REDIS; fix: set it")
         return self
 
     @model_validator(mode="after")
     def _state_is_shared(self) -> Self:
         if self.replicas > 1 and not (self.redis and self.database.startswith("postgres")):
             raise ValueError(
-                "replicas > 1 need FARTHING_REDIS and a postgresql:// FARTHING_DATABASE: "
+                "FARTHING_REPLICAS > 1 needs FARTHING_REDIS and a postgresql:// FARTHING_DATABASE: "
                 "budgets and keys in one process's files are not shared"
             )
         return self
@@ -139,8 +139,13 @@ def load(overrides: Mapping[str, object] | None = None) -> Settings:
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as exc:
-        lines = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in exc.errors()]
-        raise SettingsError("; ".join(lines)) from exc
+        raise SettingsError("; ".join(_told(error["loc"], error["msg"]) for error in exc.errors())) from exc
+
+
+def _told(where: tuple[int | str, ...], message: str) -> str:
+    """The variable, unless it takes several to be wrong, and what is wrong with it."""
+    name = "".join(f"{PREFIX}{str(part).upper()}: " for part in where[:1])
+    return name + message.removeprefix("Value error, ")
 
 
 def unknown() -> list[str]:

@@ -26,13 +26,17 @@ _PERIODS = ("day", "week", "month", "total")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _THOUSANDS = {"": 1, "k": 1_000, "m": 1_000_000}
 _PAGE = 1000
+_KEY_ID = "key_..., as `farthing keys list` shows it"
 
-Open = Callable[[], KeyStore]
+Open = Callable[[bool], KeyStore]
 _Commands = Any  # argparse's subparsers have no public type
 
 
 def register(commands: _Commands, open_store: Open) -> None:
-    """Adds the commands. `open_store` opens the store of the settings when a command runs; it is closed after it."""
+    """Adds the commands. `open_store` opens the store of the settings when a command runs; it is closed after it.
+
+    It makes one that is not there only when it is told so, by the commands that put something into it.
+    """
     _register_keys(_group(commands, "keys", "make, show, rotate and revoke callers' keys"), open_store)
     _register_tenants(_group(commands, "tenants", "show tenants and set their budgets"), open_store)
     _register_admins(_group(commands, "admin", "make, show and revoke admin credentials"), open_store)
@@ -46,11 +50,12 @@ def _group(commands: _Commands, name: str, what: str) -> _Commands:
 def _action(
     actions: _Commands, name: str, what: str, run: Callable[[KeyStore, argparse.Namespace], None], open_store: Open
 ) -> argparse.ArgumentParser:
+    make = name in {"create", "set"}
     parser: argparse.ArgumentParser = actions.add_parser(name, help=what, description=f"{what.capitalize()}.")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
     def func(arguments: argparse.Namespace) -> int:
-        with _opened(open_store) as store:
+        with _opened(open_store, make) as store:
             run(store, arguments)
         return 0
 
@@ -59,8 +64,8 @@ def _action(
 
 
 @contextmanager
-def _opened(open_store: Open) -> Iterator[KeyStore]:
-    store = open_store()
+def _opened(open_store: Open, make: bool) -> Iterator[KeyStore]:
+    store = open_store(make)
     try:
         yield store
     finally:
@@ -72,23 +77,23 @@ def _register_keys(actions: _Commands, open_store: Open) -> None:
     create.add_argument("--name", required=True, help="what it is for")
     create.add_argument("--tenant", required=True, help="whose it is; a new name makes a new tenant")
     create.add_argument("--tag", action="append", default=[], help="a label that routes can match; may be repeated")
-    _limit_arguments(create)
+    _limit_arguments(create, "the key")
     create.add_argument("--metadata", type=_metadata, default={}, metavar="JSON", help="a JSON object to keep with it")
     listing = _action(actions, "list", "list keys, revoked ones too", _list_keys, open_store)
     listing.add_argument("--tenant", help="only this tenant's")
-    _action(actions, "show", "show one key", _show_key, open_store).add_argument("id")
+    _action(actions, "show", "show one key", _show_key, open_store).add_argument("id", help=_KEY_ID)
     rotate = _action(actions, "rotate", "give a key a new secret and print it once", _rotate_key, open_store)
-    rotate.add_argument("id")
+    rotate.add_argument("id", help=_KEY_ID)
     rotate.add_argument(
         "--grace", type=duration_s, default=0, metavar="TIME", help="how long the old secret stays good: 24h [0s]"
     )
-    _action(actions, "revoke", "end a key for good", _revoke_key, open_store).add_argument("id")
+    _action(actions, "revoke", "end a key for good", _revoke_key, open_store).add_argument("id", help=_KEY_ID)
 
 
 def _register_tenants(actions: _Commands, open_store: Open) -> None:
     _action(actions, "list", "list tenants", _list_tenants, open_store)
     put = _action(actions, "set", "make a tenant or replace its limits", _put_tenant, open_store)
-    put.add_argument("name")
+    put.add_argument("name", help="a new name makes a new tenant; limits that are left out are none")
     _count_arguments(put, "each of its keys without own")
 
 
@@ -97,16 +102,17 @@ def _register_admins(actions: _Commands, open_store: Open) -> None:
     create.add_argument("--name", required=True, help="whose it is")
     create.add_argument("--role", required=True, choices=ROLES, help="what it may do")
     create.add_argument("--tenant", help="the only tenant it sees (needed for tenant_admin, possible for auditor)")
-    _limit_arguments(create)
+    _limit_arguments(create, "each key made with it")
     _action(actions, "list", "list admin credentials", _list_admins, open_store)
-    _action(actions, "revoke", "end an admin credential", _revoke_admin, open_store).add_argument("id")
+    revoke = _action(actions, "revoke", "end an admin credential", _revoke_admin, open_store)
+    revoke.add_argument("id", help="adm_..., as `farthing admin list` shows it")
 
 
-def _limit_arguments(parser: argparse.ArgumentParser) -> None:
+def _limit_arguments(parser: argparse.ArgumentParser, whose: str) -> None:
     parser.add_argument("--routes", action="append", metavar="GLOB", help="routes it may take [any]; may be repeated")
     parser.add_argument("--models", action="append", metavar="GLOB", help="models it may name [any]; may be repeated")
     parser.add_argument("--expires", type=duration_s, metavar="TIME", help="how long it is good: 90d [for ever]")
-    _count_arguments(parser, "the key")
+    _count_arguments(parser, whose)
 
 
 def _count_arguments(parser: argparse.ArgumentParser, whose: str) -> None:
@@ -294,11 +300,12 @@ def _tell_secret(arguments: argparse.Namespace, fields: dict[str, Any], made: Mi
         _print_json(fields | {"secret": made.secret})
         return
     _tell(arguments, fields)
-    path = "/admin/v1/keys" if fields["object"] == "admin" else "/v1/models"
+    admin = fields["object"] == "admin"
+    path, name = ("/admin/v1/keys", "FARTHING_ADMIN_KEY") if admin else ("/v1/models", "GATEWAY_KEY")
     print(  # noqa: T201
-        f"\nThe secret is shown this once and kept nowhere:\n  export FARTHING_SECRET={made.secret}\n"
-        f'try (with the address of your gateway):\n  curl http://127.0.0.1:4000{path} -H "Authorization: Bearer '
-        '$FARTHING_SECRET"'
+        f"\nThe secret is shown this once and kept nowhere:\n  export {name}={made.secret}\n"
+        "try (with the address of your gateway):\n"
+        f'  curl http://127.0.0.1:4000{path} -H "Authorization: Bearer ${name}"'
     )
 
 

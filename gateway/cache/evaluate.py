@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.cache.verify import verifier as verify
 from gateway.cache.wording import refuse_text
-from gateway.commands import about, last_line, plain, say
+from gateway.commands import about, last_line, plain, say, share
 from gateway.core.errors import BadRequest
 from gateway.encoder import Model, open_model
 
@@ -70,7 +70,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--calibrate", type=Path, metavar="FILE", help="labelled pairs that certify the threshold")
     parser.add_argument(
-        "--max-error", type=float, default=0.01, metavar="E", help="wrong answers over requests allowed [%(default)s]"
+        "--max-error", type=share, default=0.01, metavar="E", help="with --calibrate: 0.01 or 1%% of all requests [1%%]"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="for bulk [%(default)s]")
@@ -78,8 +78,6 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if not 0 < arguments.max_error < 1:
-        raise BadRequest("--max-error is a share of requests; fix: a number between 0 and 1, such as 0.01")
     pairs = read_pairs(arguments.pairs)
     judge = open_judge(arguments.threads)
     threshold: float | None = verify.DEFAULT_THRESHOLD

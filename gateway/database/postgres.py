@@ -76,7 +76,8 @@ class PostgresDatabase:
                 application_name="farthing",
             )
         except psycopg.Error as exc:
-            raise DatabaseError(f"{self._where}: {str(exc).strip()}") from exc
+            what = " ".join(str(exc).split())
+            raise DatabaseError(f"{self._where}: {what}; fix: start it, or correct FARTHING_DATABASE") from exc
         connection.within_s = self._timeout_s + 1.0  # the server's own timeout comes first: it keeps the connection
         self._all.append(connection)
         if self._closed:  # a thread that comes late must not stay connected

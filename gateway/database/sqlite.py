@@ -38,7 +38,7 @@ class SqliteDatabase:
             connection.execute("PRAGMA synchronous=FULL")  # a commit outlasts a power cut: a key's revocation, a row
             connection.execute("PRAGMA foreign_keys=ON")
         except sqlite3.Error as exc:
-            raise DatabaseError(f"{self._path}: {exc}") from exc
+            raise DatabaseError(f"{self._path}: {exc}; fix: FARTHING_DATABASE or FARTHING_DATA_DIR") from exc
         self._all.append(connection)
         if self._closed:  # a thread that comes late must not open the file once more
             connection.close()

@@ -34,6 +34,7 @@ def lint_command(
 ) -> int:
     """Prints everything found in the policy at `path`; returns 1 on errors (with `strict` on warnings too), else 0.
 
+    Raises `PolicyError` where nothing is there.
     A secret that is not set here is an info, since a policy is linted where its secrets are not; one that is set
     is checked. `cost` compares the targets of a choice; the certificates beside the policy say how it goes.
     """
@@ -43,6 +44,8 @@ def lint_command(
     except PolicyProblems as exc:
         problems = list(exc.problems)
     except PolicyError as exc:
+        if not path.exists():
+            raise
         stream.write(f"{exc.message}\n")
         return 1
     colour = stream.isatty()

@@ -158,14 +158,16 @@ def _targets(document: Document, policy: Policy, has_price: HasPrice) -> Iterato
     refused = refused_unpriced(document)
     real = any(target.spec.provider != "sandbox" for target in document.targets.values())
     for name, target in document.targets.items():
-        if target.spec.provider == "sandbox":
-            if real:
-                message = "a simulated target beside real ones"
-                yield target.problem((), message, "keep it out of policies that serve users", "warning")
-            continue
-        yield from _addresses(target, document)
-        if not has_price(policy.targets[name]):
+        simulated = target.spec.provider == "sandbox"
+        if simulated and real:
+            message = "a simulated target beside real ones"
+            yield target.problem((), message, "keep it out of policies that serve users", "warning")
+        if not simulated:
+            yield from _addresses(target, document)
+        if (not simulated or target.spec.price) and not has_price(policy.targets[name]):
             fix = "add `price: {input: ..., output: ...}` or a row of the price book"
+            if simulated:
+                fix = "name a row of the price book with its provider: `price: openai/gpt-4o`"
             if target.spec.pool:
                 fix = "give the pool gpu_hour_usd, input_tokens_per_s and output_tokens_per_s"
             what = "its cost is recorded as unknown"

@@ -205,9 +205,10 @@ def read_document(path: Path) -> Document:
         raw = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 - one of the two safe loaders
         document = msgspec.convert(_texts(raw), Document)
     except OSError as exc:
-        raise PolicyError(f"{path}: cannot be read ({exc.strerror})") from exc
+        raise PolicyError(f"{path}: cannot be read ({exc.strerror}); fix: name a price book") from exc
     except yaml.YAMLError as exc:
-        raise PolicyError(f"{path}: not YAML: {exc}") from exc
+        what = " ".join(str(exc).split())
+        raise PolicyError(f"{path}: not YAML: {what}; fix: see docs/cost-model.md") from exc
     except msgspec.ValidationError as exc:
         raise PolicyError(f"{path}: {exc}; fix: see docs/cost-model.md for the fields of a row") from exc
     if document.version != VERSION:

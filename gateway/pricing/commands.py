@@ -11,6 +11,7 @@ import msgspec
 from gateway.core.errors import PolicyError
 
 STALE_DAYS = 120
+BOOK = Path("routing_policies/prices.yaml")
 HEADER = """\
 # What providers charge: USD per million tokens. Facts with a source; a model that is not here has no known price.
 # Made by `farthing prices import`; see docs/cost-model.md for the fields. Own prices go into the policy, not here.
@@ -29,19 +30,30 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     importer.add_argument("--from", dest="source", type=Path, required=True, metavar="FILE", help="the price map")
-    importer.add_argument("--into", type=Path, default=Path("routing_policies/prices.yaml"), help="[%(default)s]")
-    importer.add_argument("--date", type=date.fromisoformat, default=None, help="date of the snapshot [today]")
-    importer.add_argument("--origin", default="", help="where the map came from, e.g. `litellm 1.109.1`")
+    importer.add_argument("--into", type=Path, default=BOOK, metavar="FILE", help="the price book [%(default)s]")
+    importer.add_argument("--date", type=_day, metavar="DATE", help="date of the snapshot, 2026-11-01 [today]")
+    importer.add_argument("--origin", default="", metavar="TEXT", help="what the map is of, e.g. 'litellm 1.109.1'")
     importer.set_defaults(func=_import)
-    diff = actions.add_parser("diff", help="what differs between two price books")
-    diff.add_argument("old", type=Path)
-    diff.add_argument("new", type=Path)
+    diff = actions.add_parser(
+        "diff", help="what differs between two price books", description="Compares two price books, row by row."
+    )
+    diff.add_argument("old", type=Path, metavar="OLD", help="a price book")
+    diff.add_argument("new", type=Path, metavar="NEW", help="another")
     diff.set_defaults(func=_diff)
     check = actions.add_parser(
-        "check", help="errors, past deprecations and age of a price book", description="Exits 1 if a row is wrong."
+        "check",
+        help="errors, past deprecations and age of a price book",
+        description="Tells errors, past deprecations and the age of a price book. Exits 1 if a row is wrong.",
     )
-    check.add_argument("book", type=Path, nargs="?", default=Path("routing_policies/prices.yaml"))
+    check.add_argument("book", type=Path, nargs="?", default=BOOK, metavar="FILE", help="the price book [%(default)s]")
     check.set_defaults(func=_check)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date; write it as 2026-11-01") from None
 
 
 def _today() -> date:
@@ -55,7 +67,10 @@ def _import(arguments: argparse.Namespace) -> int:
     try:
         price_map = msgspec.json.decode(arguments.source.read_bytes(), type=dict[str, dict[str, Any]])
     except (OSError, msgspec.DecodeError) as exc:
-        raise PolicyError(f"{arguments.source}: not a price map: {exc}") from exc
+        what = exc.strerror if isinstance(exc, OSError) else f"not a price map: {exc}"
+        raise PolicyError(
+            f"{arguments.source}: {what}; fix: --from FILE, LiteLLM's model_prices_and_context_window.json"
+        ) from exc
     on = (arguments.date or _today()).isoformat()
     old = read_document(arguments.into).prices if arguments.into.exists() else {}
     source = f"LiteLLM model_prices_and_context_window.json{f', {arguments.origin}' if arguments.origin else ''}"
@@ -107,6 +122,8 @@ def _diff(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from gateway.pricing.book import load_book, read_document  # noqa: PLC0415
 
+    if not arguments.book.is_file():
+        raise PolicyError(f"{arguments.book}: no such file; fix: name a price book")
     try:
         document = read_document(arguments.book)
         count = len(load_book(arguments.book))

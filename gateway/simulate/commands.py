@@ -96,10 +96,12 @@ def _explain_parser(actions: Any, setup: Setup) -> None:
         "--policy", type=Path, metavar="PATH", help="directory or file [the one that `serve` would use]"
     )
     parser.add_argument("--path", default="/v1/chat/completions", help="the endpoint [%(default)s]")
-    parser.add_argument("--key", help="a key of the policy: its tenant and tags")
-    parser.add_argument("--tenant", help="who asks [default]")
+    parser.add_argument("--key", metavar="NAME", help="a key of the policy: its tenant and tags")
+    parser.add_argument("--tenant", metavar="NAME", help="who asks [default]")
     parser.add_argument("--tags", default="", metavar="TAG,...", help="tags of the caller's key")
-    parser.add_argument("--header", action="append", default=[], metavar="NAME:VALUE", help="a request header")
+    parser.add_argument(
+        "--header", action="append", default=[], metavar="NAME:VALUE", help="a request header; may be repeated"
+    )
     parser.add_argument("--at", metavar="TIME", help="when it comes, ISO 8601 [now]")
     parser.add_argument("--draw", type=float, default=0.0, help="which side of a split, in [0, 1) [%(default)s]")
     parser.add_argument("--output-tokens", type=int, metavar="N", help="tokens of the answer, for the expected price")
@@ -136,8 +138,10 @@ def _asked(arguments: argparse.Namespace, loaded: "Loaded") -> "Asked":
     endpoint = ENDPOINTS.get(arguments.path)
     if endpoint is None:
         raise BadRequest(f"--path: {arguments.path!r} is no endpoint; fix: one of {', '.join(ENDPOINTS)}")
+    if arguments.output_tokens is not None and arguments.output_tokens < 0:
+        raise BadRequest(f"--output-tokens: {arguments.output_tokens} is less than none")
     if not 0 <= arguments.draw < 1:
-        raise BadRequest(f"--draw: {arguments.draw} is not in [0, 1)")
+        raise BadRequest(f"--draw: {arguments.draw} is not in [0, 1); fix: 0.5, say")
     pairs = list(header_pairs(dict(_header(text) for text in arguments.header)))
     call = parse_call(endpoint, "POST", arguments.path, b"", pairs, dict(pairs), _body(arguments.request))
     tags = frozenset(tag.strip() for tag in arguments.tags.split(",") if tag.strip())

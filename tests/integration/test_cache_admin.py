@@ -69,7 +69,7 @@ async def similar(http, gateway):
 async def test_a_route_watches_is_calibrated_and_serves_within_seconds():
     async with world() as (gateway, http), http:
         early = farthing(gateway, "calibrate", "cache", "--route", "r", "--policies", str(gateway.policies))
-        assert (early.returncode, "no labels of the route 'r'" in early.stderr) == (1, True), early.stderr
+        assert (early.returncode, "no labels of the route 'r'" in early.stderr) == (2, True), early.stderr
         await similar(http, gateway)
         assert (explained(gateway)["decision"], explained(gateway)["reason"]) == ("miss", "shadow")
         arguments = ("calibrate", "cache", "--route", "r", "--policies", str(gateway.policies), "--json")
@@ -122,7 +122,7 @@ def test_pairs_of_a_file_certify_a_route_without_a_gateway(tmp_path):
     elsewhere = run("--route", "r", "--out", "made.json")
     assert (elsewhere.returncode, (tmp_path / "made.json").is_file()) == (0, True)
     none = run("--route", "other")
-    assert (none.returncode, "(those that have: r)" in none.stderr) == (1, True), none.stderr
+    assert (none.returncode, "(those that have: r)" in none.stderr) == (2, True), none.stderr
     assert run("--route", "r", "--max-error", "100%").returncode == 2
 
 
@@ -143,7 +143,7 @@ async def test_answers_are_purged_by_tag_and_one_that_was_wrong_by_its_entry():
         stats = json.loads(cache(gateway, "stats", "--json"))
         assert stats["feedback_wrong"] == {"r": 1}
         again = farthing(gateway, "cache", "feedback", entry, "--url", gateway.url)
-        assert (again.returncode, again.stderr) == (1, "farthing: There is no such entry.\n")
+        assert (again.returncode, again.stderr) == (2, "farthing: There is no such entry.\n")
 
 
 async def test_an_explanation_reads_like_one_and_shows_no_control_characters():
@@ -163,12 +163,12 @@ async def test_an_explanation_reads_like_one_and_shows_no_control_characters():
 async def test_who_may_not_is_told_what_to_do(action):
     async with world() as (gateway, http), http:
         wrong = farthing(gateway, "cache", *action, "--url", gateway.url, credential="sk-farthing-admin-wrong")
-        assert (wrong.returncode, "FARTHING_ADMIN_KEY" in wrong.stderr) == (1, True)
+        assert (wrong.returncode, "FARTHING_ADMIN_KEY" in wrong.stderr) == (2, True)
         auditor = json.loads(farthing(gateway, "admin", "create", "--name", "a", "--role", "auditor", "--json").stdout)[
             "secret"
         ]
         told = farthing(gateway, "cache", *action, "--url", gateway.url, credential=auditor)
-        assert told.returncode == (0 if action == ["stats"] else 1)
+        assert told.returncode == (0 if action == ["stats"] else 2)
         assert action == ["stats"] or "role" in told.stderr
 
 
@@ -180,10 +180,10 @@ def test_without_a_gateway_or_a_credential_it_says_so(tmp_path):
     ):
         command = [*farthing_command(), "cache", "stats", "--url", "http://127.0.0.1:9"]
         done = subprocess.run(command, cwd=tmp_path, env=clean | more, capture_output=True, text=True, timeout=30)
-        assert (done.returncode, said in done.stderr) == (1, True)
+        assert (done.returncode, said in done.stderr) == (2, True)
 
 
 async def test_a_gateway_that_caches_nothing_says_so():
     async with world({}) as (gateway, http), http:
         done = farthing(gateway, "cache", "stats", "--url", gateway.url)
-        assert (done.returncode, "No route caches; fix:" in done.stderr) == (1, True)
+        assert (done.returncode, "No route caches; fix:" in done.stderr) == (2, True)

@@ -65,5 +65,15 @@ def test_what_the_start_needs_ends_it_with_a_reason(tmp_path, files, env, said):
     env = {"PATH": os.environ["PATH"], "FARTHING_DATA_DIR": str(tmp_path / "data"), **env}
     command = [FARTHING, "serve", "--port", "0", "--policies", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert said in done.stderr
+    assert "; fix: " in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_no_database_is_told_with_the_fix(tmp_path):
+    (tmp_path / "x.db").write_text("no database" * 100)
+    env = {"PATH": os.environ["PATH"], "FARTHING_DATABASE": f"sqlite:///{tmp_path}/x.db"}
+    done = subprocess.run([FARTHING, "keys", "list"], capture_output=True, text=True, timeout=60, env=env, check=False)
+    assert done.returncode == 2
+    assert "not a database; fix: FARTHING_DATABASE" in done.stderr

@@ -250,7 +250,7 @@ def test_a_second_process_on_the_same_data_is_refused(tmp_path):
                 capture_output=True, text=True, timeout=20, check=False,
                 env={"PATH": os.environ["PATH"], "FARTHING_DATA_DIR": str(tmp_path / "data")},
             )  # fmt: skip
-            assert done.returncode == 1
+            assert done.returncode == 2
             assert "fix:" in done.stderr
 
 

@@ -1,8 +1,10 @@
 """The command as a new user meets it: its help, its greeting, its refusals, its end."""
 
 import asyncio
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -50,8 +52,35 @@ def test_it_does_not_serve_strangers_without_keys():
 def test_a_broken_policy_stops_the_start_and_names_the_line(tmp_path):
     (tmp_path / "p.yaml").write_text("version: 1\ntargets:\n  s: {providr: sandbox}\n")
     done = run("serve", "--port", "0", "--policies", str(tmp_path))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "p.yaml:3" in done.stderr
+
+
+def test_an_address_that_is_taken_stops_the_start_before_the_first_admin_key_is_made(tmp_path):
+    env = {"FARTHING_DATA_DIR": str(tmp_path / "data"), "FARTHING_DISCOVER": "false"}
+    (tmp_path / "p.yaml").write_text("version: 1\ntargets: {s: {provider: sandbox}}\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("serve", "--port", port, "--policies", str(tmp_path), **env)
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1, port {port}: Address already in use; fix: another --port" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("command", [("keys", "list"), ("admin", "revoke", "adm_x"), ("policy", "history")])
+def test_a_command_that_reads_makes_no_empty_database(tmp_path, command):
+    done = run(*command, FARTHING_DATA_DIR=str(tmp_path / "data"))
+    assert (done.returncode, "fix: set FARTHING_DATABASE" in done.stderr) == (2, True)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    command = [FARTHING, "policy", "schema"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_lint_fails_on_errors_only(tmp_path):

@@ -17,6 +17,21 @@ def test_a_wrong_value_is_named(monkeypatch, name, value):
         settings.load()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("LOG_LEVEL", "loud", "FARTHING_LOG_LEVEL: must be debug, info, warning or error"),
+        ("REPLICAS", "2", "FARTHING_REPLICAS > 1 needs FARTHING_REDIS and"),
+        ("QDRANT", "http://q:6333", "FARTHING_QDRANT holds vectors only"),
+    ],
+)
+def test_what_is_wrong_is_said_without_the_words_of_the_library(monkeypatch, name, value, said):
+    monkeypatch.setenv(f"FARTHING_{name}", value)
+    with pytest.raises(settings.SettingsError) as raised:
+        settings.load()
+    assert str(raised.value).startswith(said)
+
+
 def test_a_misspelt_setting_is_reported_and_what_kubernetes_adds_is_not(monkeypatch):
     for name in ("FARTHING_PROT", "FARTHING_SERVICE_HOST", "FARTHING_PORT_4000_TCP"):
         monkeypatch.setenv(name, "x")

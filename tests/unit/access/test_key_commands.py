@@ -10,11 +10,12 @@ from gateway.access.keys_database import KeyStore
 from gateway.access.keystore import Allowance, digest
 from gateway.core.errors import BadRequest, NotFound
 from gateway.database import open_database
+from gateway.settings import PREFIX, Settings
 
 
 @pytest.fixture
 def open_store(tmp_path):
-    return lambda: KeyStore(open_database(f"sqlite:///{tmp_path}/keys.db"))
+    return lambda make=True: KeyStore(open_database(f"sqlite:///{tmp_path}/keys.db"))
 
 
 @pytest.fixture
@@ -157,3 +158,30 @@ def test_values_are_read_exactly():
     assert allowance("$12.34/week") == Allowance("week", 12_340_000)
     assert [count(text) for text in ("1", "200k", "1.5M", "0.5k", "2.007k")] == [1, 200_000, 1_500_000, 500, 2007]
     assert [duration_s(text) for text in ("30s", "5m", "24h", "90d", "2w")] == [30, 300, 86_400, 7_776_000, 1_209_600]
+
+
+def test_only_what_puts_something_into_the_store_may_make_one(open_store, capsys):
+    asked = []
+
+    def opened(make):
+        asked.append(make)
+        return open_store()
+
+    parser = argparse.ArgumentParser(prog="farthing")
+    register(parser.add_subparsers(required=True), opened)
+    for line in ("keys create --tenant shop --name ci", "keys list", "tenants set shop", "tenants list", "admin list"):
+        arguments = parser.parse_args(line.split())
+        arguments.func(arguments)
+    assert asked == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("keys create --tenant shop --name ci", "GATEWAY_KEY"),
+        ("admin create --name ada --role owner", "FARTHING_ADMIN_KEY"),
+    ],
+)
+def test_the_variable_that_is_suggested_is_no_misspelt_setting(farthing, line, name):
+    assert f"export {name}=sk-farthing-" in farthing(line)
+    assert not name.startswith(PREFIX) or name.removeprefix(PREFIX).lower() in Settings.model_fields

@@ -110,12 +110,14 @@ def test_calibration_that_certifies_nothing_serves_nothing(tmp_path, capsys, mon
     monkeypatch.setattr(evaluate, "TIMED", 1)
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"a": "How do I pay?", "b": "How can I pay?", "duplicate": 1}\n')
-    run(register, "cache", "--pairs", str(path), "--calibrate", str(path), "--max-error", "0.01", "--json")
+    run(register, "cache", "--pairs", str(path), "--calibrate", str(path), "--max-error", "1%", "--json")
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["duplicates_served"] == 0
     assert found["threshold"] is None
 
 
-def test_a_max_error_that_is_no_share_is_refused(tmp_path):
-    with pytest.raises(BadRequest, match="max-error"):
-        run(register, "cache", "--pairs", str(tmp_path), "--max-error", "1.5")
+@pytest.mark.parametrize("given", ["1.5", "0", "100%", "little"])
+def test_a_max_error_that_is_no_share_is_refused(tmp_path, capsys, given):
+    with pytest.raises(SystemExit):
+        run(register, "cache", "--pairs", str(tmp_path), "--max-error", given)
+    assert "argument --max-error: " in capsys.readouterr().err

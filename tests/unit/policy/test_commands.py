@@ -1,7 +1,9 @@
 import io
 
 import msgspec
+import pytest
 
+from gateway.core.errors import PolicyError
 from gateway.guarantee.certificate import binding_of, dump, path_of, seal
 from gateway.policy.commands import lint_command, schema_command
 from gateway.policy.schema import schema_text
@@ -64,10 +66,9 @@ def test_colours_are_for_terminals_only(tmp_path):
     assert "\x1b" not in run(tmp_path, "version: 2\n")[1]
 
 
-def test_a_path_that_is_not_there_is_an_error(tmp_path):
-    out = io.StringIO()
-    assert lint_command(tmp_path / "none", {}, lambda target: True, out=out) == 1
-    assert "no such file" in out.getvalue()
+def test_a_path_that_is_not_there_is_no_finding_but_an_error(tmp_path):
+    with pytest.raises(PolicyError, match="no such file"):
+        lint_command(tmp_path / "none", {}, lambda target: True, out=io.StringIO())
 
 
 def test_the_schema_is_printed_as_it_is_shipped():

@@ -20,6 +20,13 @@ def test_a_policy_without_doubts_has_no_findings():
     assert found(TARGETS + "  - {name: r, match: {models: [m]}, target: a, fallbacks: [b]}\n") == []
 
 
+def test_a_row_that_the_price_book_does_not_have_is_told_of_a_sandbox_too():
+    text = "version: 1\ntargets: {s: {provider: sandbox, price: gpt-4o}, t: {provider: sandbox}}\n"
+    problem = one(text + "routes: [{name: r, match: {}, target: s, fallbacks: [t]}]\n", has_price=lambda target: False)
+    assert (problem.key, problem.severity) == ("targets.s", "warning")
+    assert "openai/gpt-4o" in problem.fix
+
+
 @pytest.mark.parametrize(
     ("earlier", "later"),
     [

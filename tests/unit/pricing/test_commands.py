@@ -84,5 +84,16 @@ def test_check_warns_of_age_and_fails_on_errors(imported, capsys):
 
 def test_a_file_that_is_no_map_is_named(tmp_path, capsys):
     (tmp_path / "map.json").write_text("[]")
-    assert main(["prices", "import", "--from", str(tmp_path / "map.json"), "--into", str(tmp_path / "p.yaml")]) == 1
+    assert main(["prices", "import", "--from", str(tmp_path / "map.json"), "--into", str(tmp_path / "p.yaml")]) == 2
     assert "map.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [("import", "--from", "none.json"), ("diff", "none.yaml", "none.yaml"), ("check", "none.yaml")]
+)
+def test_a_file_that_is_not_there_is_told_in_a_line_with_the_fix(words, capsys):
+    assert main(["prices", *words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("farthing: none.")
+    assert "; fix: " in said
+    assert said.count("\n") == 1

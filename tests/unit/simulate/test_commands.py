@@ -126,7 +126,7 @@ def test_conditions_decide_the_exit_status(capsys, policies, ledger, new, condit
 def test_a_condition_that_makes_no_sense_is_refused_before_anything_is_read(capsys, policies):
     more = ("--traffic", "nowhere.jsonl", "--fail-on", "speed>1%")
     status, said = run(capsys, "simulate", "--policy", policies / "new", *more)
-    assert status == 1
+    assert status == 2
     assert said.startswith("farthing: --fail-on: 'speed' is not measured; fix: one of cost, quality,")
 
 
@@ -208,14 +208,14 @@ def test_a_line_that_is_wrong_is_named(capsys, policies, tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text('{"model": "auto"}\n\n{"model": 7}\n')
     status, said = run(capsys, "simulate", "--policy", policies / "new", "--traffic", path)
-    assert status == 1
+    assert status == 2
     assert f"{path}:3: " in said
 
 
 @pytest.mark.parametrize("named", ["missing.jsonl", "missing.db", "sqlite:///missing.db"])
 def test_traffic_that_is_not_there_is_told_with_the_fix(capsys, policies, named):
     status, said = run(capsys, "simulate", "--policy", policies / "new", "--traffic", named)
-    assert status == 1
+    assert status == 2
     assert "; fix: " in said
 
 
@@ -226,7 +226,7 @@ def test_a_policy_with_errors_is_told_as_lint_tells_it(capsys, policies, lines):
         ("diff", policies / "old", policies / "new"),
     ):
         status, said = run(capsys, *command)
-        assert status == 1
+        assert status == 2
         assert "policy.yaml:7: routes[0].target: unknown target 'c'" in said
 
 
@@ -262,6 +262,7 @@ def test_a_request_is_explained(capsys, policies, tmp_path):
         (("--header", "x"), "--header: 'x' is no header"),
         (("--path", "/v2"), "--path: '/v2' is no endpoint"),
         (("--draw", "1"), "--draw"),
+        (("--output-tokens", "-3"), "--output-tokens: -3"),
         (("--key", "web"), "the policy has no key 'web'"),
         (("--at", "soon"), "--at"),
     ],
@@ -270,5 +271,5 @@ def test_arguments_of_explain_that_are_wrong_are_named(capsys, policies, tmp_pat
     request = tmp_path / "request.json"
     request.write_text(json.dumps(body("hello")))
     status, told = run(capsys, "explain", "--policy", policies / "new", "--request", request, *more)
-    assert status == 1
+    assert status == 2
     assert said in told
