@@ -38,7 +38,7 @@ def text(
     ]
     if not policy.routes:
         lines.append("  (none; a model named like a target goes to it)")
-    lines += ["try:", f"  {_curl(url, policy, has_keys=has_keys)}"]
+    lines += ["try:", f"  {_curl(url, policy, needs_key=has_keys or not settings.loopback)}"]
     return "\n".join(lines)
 
 
@@ -65,12 +65,13 @@ def _match(route: Route) -> str:
     return "; ".join(parts)
 
 
-def _curl(url: str, policy: Policy, *, has_keys: bool) -> str:
+def _curl(url: str, policy: Policy, *, needs_key: bool) -> str:
     model = next((name for route in policy.routes for name in sorted(route.rule.models or ())), None)
     if model is None:
         target = next(iter(policy.targets.values()), None)
         model = {"anthropic": "claude-haiku-4-5"}.get(target.provider, "gpt-4o-mini") if target else "MODEL"
         model = (target.model if target is not None else None) or model
-    key = " -H 'Authorization: Bearer YOUR_KEY'" if has_keys else ""
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if needs_key else ""
+    url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")  # every address is no address
     body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
     return f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"

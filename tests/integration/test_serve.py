@@ -45,6 +45,8 @@ def test_the_greeting_names_the_routes_and_its_curl_line_works():
 def test_it_does_not_serve_strangers_without_keys():
     with start_gateway("version: 1\ntargets: {s: {provider: sandbox}}\n", None, "--host", "0.0.0.0") as gateway:
         assert "closed: there are no keys yet; make one with `farthing keys create" in gateway.log
+        assert "curl http://127.0.0.1:" in gateway.log
+        assert "-H 'Authorization: Bearer YOUR_KEY'" in gateway.log
         answer = httpx.post(f"{gateway.url}/v1/chat/completions", json={"model": "s", "messages": []})
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "missing_api_key")
 
