@@ -44,7 +44,8 @@ class Amounts(msgspec.Struct):
 
     families: int = 20_000
     natural: int = 10_000
-    written: int = 90_000
+    written_order: int = 90_000
+    written_subjects: int = 80_000
     grammar: int = 26_000
     edits: int = 20_000
     intents: int = 5_000
@@ -64,7 +65,8 @@ def generate(banking77: Path, seed: int, amounts: Amounts | None = None) -> list
     pairs = [
         *_families(rng, values, slots.families(), amounts.families),
         *_families(rng, values, slots.natural(), amounts.natural),
-        *_families(rng, values, slots.written(), amounts.written),
+        *_families(rng, values, slots.written_order(), amounts.written_order),
+        *_families(rng, values, slots.written_subjects(), amounts.written_subjects),
         *_grammar(rng, values, amounts.grammar),
         *_edited(rng, values, seeds, amounts.edits),
         *_intents(rng, seeds, amounts.intents),
@@ -152,7 +154,7 @@ def _grammar(rng: random.Random, values: slots.Pools, n: int) -> Iterator[Traini
 def _edited(rng: random.Random, values: slots.Pools, seeds: dict[str, list[str]], n: int) -> Iterator[TrainingPair]:
     changes = edits.SeedEdits([t for texts in seeds.values() for t in texts], values).all()
     intents = sorted(seeds)
-    groups = slots.natural() + slots.written()
+    groups = slots.natural() + slots.written_order() + slots.written_subjects()
     for _ in range(n):
         if rng.random() < 0.3:
             group = rng.choice(groups)

@@ -71,9 +71,14 @@ def natural() -> list[Family]:
     return _groups("natural")
 
 
-def written() -> list[Family]:
-    """The shipped groups without slots that were written for variety: each another subject and another form."""
-    return _groups("written_order") + _groups("written_subjects")
+def written_order() -> list[Family]:
+    """The shipped groups without slots that were written for variety, each of another subject: on word order."""
+    return _groups("written_order")
+
+
+def written_subjects() -> list[Family]:
+    """The same on experts' subjects and everyday life, in other words."""
+    return _groups("written_subjects")
 
 
 def _groups(name: str) -> list[Family]:

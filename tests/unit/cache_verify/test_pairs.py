@@ -58,7 +58,7 @@ def test_every_slot_of_every_form_has_a_pool():
 
 
 def test_natural_groups_have_two_ways_to_ask_and_something_else():
-    groups = slots.natural() + slots.written()
+    groups = slots.natural() + slots.written_order() + slots.written_subjects()
     assert len(groups) > 1000
     assert len({group.name for group in groups}) == len(groups)
     for group in groups:
@@ -68,7 +68,11 @@ def test_natural_groups_have_two_ways_to_ask_and_something_else():
 
 
 def test_no_pair_of_an_evaluation_set_is_trained_on():
-    trained = {_plain(text) for family in slots.natural() + slots.written() for text in family.same + family.other}
+    trained = {
+        _plain(text)
+        for family in slots.natural() + slots.written_order() + slots.written_subjects()
+        for text in family.same + family.other
+    }
     sets = sorted(DATA.glob("*.jsonl"))
     assert len(sets) >= 6
     for path in sets:
