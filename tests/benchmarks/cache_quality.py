@@ -33,15 +33,26 @@ def main(argv=None):
     arguments = parser.parse_args(argv)
     judge = Judge(open_model(threads=arguments.threads), load_verifier(arguments.verifier, threads=arguments.threads))
     print(HEAD)
-    for path in [*sorted(OWN.glob("*.jsonl")), *sorted(arguments.data.glob("*.jsonl*"))]:
+    for kind in ("expert_traps", "word_swaps"):
+        together = [
+            _shown(judge, path.name, _sampled(read_pairs(path), arguments.sample))
+            for path in sorted(OWN.glob(f"{kind}*.jsonl"))
+        ]
+        _shown(judge, f"all {kind}", [pair for pairs in together for pair in pairs])
+    for path in sorted(arguments.data.glob("*.jsonl*")):
         pairs = _sampled(read_pairs(path), arguments.sample)
         if path.name == CALIBRATED:
             print(certified(judge, pairs, arguments.max_error, path.name))
         else:
-            outcomes = judge.outcomes(pairs)
-            found = report(pairs, outcomes, DEFAULT_THRESHOLD, judge.latencies(pairs[:200]), judge.versions, None)
-            print(line(path.name, pairs, found))
+            _shown(judge, path.name, pairs)
     return 0
+
+
+def _shown(judge, name, pairs):
+    """Prints the line of a set at the shipped point and returns its pairs."""
+    found = report(pairs, judge.outcomes(pairs), DEFAULT_THRESHOLD, judge.latencies(pairs[:200]), judge.versions, None)
+    print(line(name, pairs, found), flush=True)
+    return pairs
 
 
 def certified(judge, pairs, max_error, name):
