@@ -1,6 +1,7 @@
 """What is compared: how each gateway is found, configured for the stub and started; knows nothing of measuring."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -181,11 +182,17 @@ def _farthing_on(name: str, binary: str, policies: Path, env: Mapping[str, str],
         name,
         [binary, "serve", "--host", "127.0.0.1", "--port", str(port), "--policies", str(policies)],
         port,
-        env=env,
+        env={**_package(), **env},
         headers={"authorization": f"Bearer {secret}"},
         ready_path="/health/ready",
         answered="farthing_requests_total",
     )
+
+
+def _package() -> dict[str, str]:
+    """The package that PYTHONPATH names, such as the compiled one, also from another working directory."""
+    paths = [str(Path(path).resolve()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
 
 
 def _configure_nginx(stub: int, run: Path) -> Gateway:

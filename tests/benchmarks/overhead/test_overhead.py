@@ -1,7 +1,7 @@
 """The pure decisions of the benchmark: what a run counts as, and what it is compared with."""
 
 from tests.benchmarks.overhead import instructions, load, report, soak
-from tests.benchmarks.overhead.gateways import BOOKS, FARTHING, LITELLM, NGINX, SGLANG
+from tests.benchmarks.overhead.gateways import BOOKS, FARTHING, LITELLM, NGINX, SGLANG, entries
 from tests.benchmarks.overhead.measure import seconds_for
 from tests.benchmarks.overhead.results import Case, Round, Row, Start
 
@@ -69,6 +69,14 @@ def test_many_turns_are_told_by_their_middle_half():
     assert found is not None
     assert found.show(0) == "3 [2-4]"
     assert report.middle([7.0, 9.0]) == report.spread([7.0, 9.0])
+
+
+def test_the_package_that_was_asked_for_is_what_is_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "compiled").mkdir()
+    monkeypatch.setenv("PYTHONPATH", "compiled")
+    gateway = entries(tmp_path, tmp_path / "farthing")[FARTHING].configure(1, tmp_path)
+    assert gateway.env["PYTHONPATH"] == str(tmp_path / "compiled")
 
 
 def test_added_latency_is_read_at_one_connection():
