@@ -6,7 +6,7 @@ with `DatabaseError` and leaves retrying to its caller. Any number of writers ma
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.access.accounts import Window
@@ -109,7 +109,7 @@ class LedgerStore:
         return await asyncio.to_thread(self._committed, windows)
 
     def _committed(self, windows: Sequence[Window]) -> list[int]:
-        found = _counted(self._database.query, windows)
+        found = _counted(_spent(self._database.query, windows), windows)
         new = [window for window in windows if window.id not in found]
         if new:
             with self._database.transaction() as cursor:
@@ -143,17 +143,15 @@ class LedgerStore:
         return {"requests": int(requests), "rolled_up": int(rolled_up), "windows": int(windows)}
 
 
-def _counted(query: _Query, windows: Sequence[Window]) -> dict[str, int]:
-    """What `spend` has of those windows that it counts from their start on."""
-    starts = {window.id: window.starts_s for window in windows}
-    spent = _spent(query, list(starts))
-    return {id_: committed for id_, (committed, since_s) in spent.items() if since_s <= starts[id_]}
+def _counted(spent: Mapping[str, tuple[int, float]], windows: Sequence[Window]) -> dict[str, int]:
+    """What `spent` has of those windows that it counts from their start on."""
+    return {w.id: spent[w.id][0] for w in windows if w.id in spent and spent[w.id][1] <= w.starts_s}
 
 
 def _count(cursor: Cursor, windows: Sequence[Window]) -> dict[str, int]:
     """Writes down from when on each window counts, unless another has meanwhile, and what it has committed."""
-    before = _spent(cursor.execute, [window.id for window in windows])
-    counted = _counted(cursor.execute, windows)
+    before = _spent(cursor.execute, windows)
+    counted = _counted(before, windows)
     scopes: dict[int, set[str]] = {}
     for window in windows:
         scopes.setdefault(window.starts_s, set()).add(window.budget.scope)
@@ -169,7 +167,9 @@ def _count(cursor: Cursor, windows: Sequence[Window]) -> dict[str, int]:
     return counted
 
 
-def _spent(query: _Query, ids: Sequence[str]) -> dict[str, tuple[int, float]]:
+def _spent(query: _Query, windows: Sequence[Window]) -> dict[str, tuple[int, float]]:
+    """What `spend` has of the windows, and since when."""
+    ids = [window.id for window in windows]
     found: dict[str, tuple[int, float]] = {}
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
