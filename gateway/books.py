@@ -101,14 +101,6 @@ class Books:
             if replayed:
                 log.info("replayed %d requests from the journal", replayed)
 
-    def _settle(self, record: RequestRecord) -> None:
-        """The budgets' side of a row; an unknown price commits what was reserved."""
-        charged, usage = record.cost_micro_usd, record.usage
-        if charged is None:
-            charged = record.reserved_micro_usd or 0
-        tokens = usage.input + usage.output if usage is not None else 0
-        self.accounts.settle(record.request_id, charged, tokens, self._wall())
-
     async def _committed(self, windows: Sequence[Window]) -> list[int]:
         """What each window has committed, by every request of this process that has ended; raises `DatabaseError`.
 
@@ -124,7 +116,10 @@ class Books:
         return await self.store.committed(windows)
 
     def finish(self, exchange: Exchange, now: float, policy: Policy, quotes: Quotes) -> RequestRecord:
-        """The end of a request, once: its savings, its row, its reservation given back. `now` is monotonic."""
+        """The end of a request, once: its savings, its row, its reservation given back. `now` is monotonic.
+
+        An unknown price commits what was reserved.
+        """
         if not exchange.admitted:
             return exchange.record(now)
         baseline = policy.baseline
@@ -134,10 +129,14 @@ class Books:
             if exchange.outcome not in ("ok", "truncated", "client_disconnect"):
                 served = None
             price = quotes.price(baseline, baseline.model or "")
-            exchange.savings = savings(price, served, exchange.attempts, hit=hit is not None)
+            exchange.savings = savings(price, served, exchange.attempts, hit is not None)
         record = exchange.record(now)
         self.writer.close(record)
-        self._settle(record)
+        charged, usage = record.cost_micro_usd, exchange.usage
+        if charged is None:
+            charged = record.reserved_micro_usd or 0
+        tokens = usage.input + usage.output if usage is not None else 0
+        self.accounts.settle(exchange.id, charged, tokens, self._wall())
         return record
 
     def spent(self) -> list[Spent]:

@@ -12,8 +12,9 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.access.grants import Grant, Level
 from gateway.core.errors import GatewayError
-from gateway.core.limits import Applies, Budget, Concurrency, Rate
+from gateway.core.limits import Applies, Budget, Concurrency
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -46,25 +47,6 @@ def first_soft(budget: Budget) -> float:
     return budget.soft[0] * budget.limit_micro_usd if budget.soft else float("inf")
 
 
-class Level(msgspec.Struct, frozen=True, gc=False):
-    """What a rate has left after a reserve, for `x-ratelimit-*`: units left, seconds until it is full again."""
-
-    rate: Rate
-    remaining: int
-    full_in_s: float
-
-
-class Grant(msgspec.Struct, frozen=True, gc=False):
-    """The request may go on. `windows` hold its reservation; `spent` and `levels` are as they stand after it.
-
-    `spent` has at least those windows that have come to their first soft limit: of the others nobody is told.
-    """
-
-    windows: tuple[str, ...]
-    spent: tuple[Spent, ...] = ()
-    levels: tuple[Level, ...] = ()
-
-
 class Refusal(msgspec.Struct, frozen=True):
     """What stands in the way. Exactly one of `spent`, `level`, `concurrency` is set.
 
@@ -95,6 +77,12 @@ class Accounts(Protocol):
         self, request_id: str, applies: Applies, micro_usd: int, tokens: int, now: float, lease_s: float
     ) -> Grant | Refusal:
         """All or nothing. Raises `Unavailable` when budgets apply and the store does not answer."""
+        ...
+
+    def reserve_at_once(
+        self, request_id: str, applies: Applies, micro_usd: int, tokens: int, now: float, lease_s: float
+    ) -> Grant | Refusal | None:
+        """As `reserve` where nothing has to be waited for; else `None`, and nothing has changed."""
         ...
 
     async def extend(self, request_id: str, micro_usd: int, now: float, lease_s: float) -> bool:

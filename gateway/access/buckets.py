@@ -5,8 +5,7 @@ full, and leaves it in debt: late, but never impossible for ever. What it lacks 
 so that taking and giving back are one sum each. (`lua/common.lua` does the same with units.)
 """
 
-from gateway.access.accounts import Level
-from gateway.core.limits import Rate
+from gateway.access.grants import Level, Shown
 
 MINUTE_S = 60.0
 _DUST = 1e-6
@@ -14,15 +13,19 @@ _DUST = 1e-6
 
 
 class Bucket:
-    """Lacked `lack_s` at `at_s`: above a minute is debt, below zero is full. `unit_s` seconds give one unit."""
+    """Lacked `lack_s` at `at_s`: above a minute is debt, below zero is full. `unit_s` seconds give one unit.
 
-    __slots__ = ("at_s", "lack_s", "per_minute", "unit_s")
+    `forgotten` tells who still holds it that another one counts by now.
+    """
+
+    __slots__ = ("at_s", "forgotten", "lack_s", "per_minute", "unit_s")
 
     def __init__(self, per_minute: int, at_s: float) -> None:
         self.per_minute = per_minute
         self.unit_s = MINUTE_S / per_minute
         self.lack_s = 0.0
         self.at_s = at_s
+        self.forgotten = False
 
     def refill(self, per_minute: int, now: float) -> float:
         """Brings it up to `now` and returns what it lacks. A clock that stepped back refills nothing.
@@ -42,15 +45,19 @@ class Bucket:
         self.lack_s = lack_s
         return lack_s
 
-    def take(self, rate: Rate, units: int, now: float) -> Level | None:
-        """Takes `units` and shows what is left; `None`, and nothing is taken, where it has to be waited for them."""
-        lack_s, cost_s = self.refill(rate.per_minute, now), units * self.unit_s
+    def take(self, units: int, per_minute: int, now: float) -> bool:
+        """Takes `units`; False, and nothing is taken, where it has to be waited for them."""
+        lack_s, cost_s = self.refill(per_minute, now), units * self.unit_s
         after_s = lack_s + cost_s
         if after_s > MINUTE_S and wait_s(lack_s, cost_s):
-            return None
+            return False
         self.lack_s = after_s
-        left = (MINUTE_S - after_s) / self.unit_s
-        return Level(rate, int(left + _DUST) if left > 0 else 0, after_s)
+        return True
+
+    def level(self, shown: Shown) -> Level:
+        """What callers see of it; `shown` is of the rate that it belongs to."""
+        left = (MINUTE_S - self.lack_s) / self.unit_s
+        return Level(shown, int(left + _DUST) if left > 0 else 0, self.lack_s)
 
     def give_back(self, units: int, now: float) -> None:
         """Returns what an estimate took too much; negative `units` were used beyond it, now."""
@@ -63,9 +70,3 @@ def wait_s(lack_s: float, cost_s: float) -> float:
     """Seconds until a bucket that lacks so much admits a cost, in seconds of refilling; 0.0 when it does now."""
     missing = min(cost_s, MINUTE_S) + lack_s - MINUTE_S
     return missing if missing > _DUST else 0.0
-
-
-def level_of(rate: Rate, lack_s: float) -> Level:
-    """What a bucket that lacks so much is shown as to callers."""
-    left = rate.per_minute * (MINUTE_S - lack_s) / MINUTE_S
-    return Level(rate, int(left + _DUST) if left > 0 else 0, lack_s)

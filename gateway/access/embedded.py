@@ -7,10 +7,11 @@ those the ledger closes itself. Fails closed for budgets when the ledger does no
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
+from math import ceil
 
-from gateway.access.accounts import Grant, Level, Refusal, Spent, Unavailable, Window, first_soft
-from gateway.access.buckets import Bucket, level_of, wait_s
+from gateway.access.accounts import Refusal, Spent, Unavailable, Window, first_soft
+from gateway.access.buckets import Bucket, wait_s
+from gateway.access.grants import Grant, Level, Shown
 from gateway.access.truth import Questions, Truth
 from gateway.access.windows import Windows
 from gateway.core.limits import Applies, Budget, Concurrency, Rate
@@ -23,7 +24,8 @@ FORGET_WINDOW_S = 7200
 """How long an ended window is kept: longer than a clock steps back."""
 FORGET_EXPIRED_S = 86_400
 """How long a settle may come after its lease was over."""
-_HEAP_SLACK = 1024
+FORGET_BUCKET_S = 600
+"""How long a bucket is kept that nobody takes from; to make one anew for each request of many keys costs more."""
 _MOST_BOUND = 16_384
 
 
@@ -42,24 +44,62 @@ class _Account:
         return Spent(self.window, self.committed, self.reserved)
 
 
+class _Slots:
+    """How many requests of a scope are under way."""
+
+    __slots__ = ("used",)
+
+    def __init__(self) -> None:
+        self.used = 0
+
+
+class _Money:
+    """A budget among those that apply: its account, what it may hold, from how much on somebody is to be warned."""
+
+    __slots__ = ("account", "budget", "most", "warns_from")
+
+    def __init__(self, account: _Account, budget: Budget) -> None:
+        self.account = account
+        self.budget = budget
+        self.most = budget.limit_micro_usd
+        self.warns_from = ceil(first_soft(budget)) if budget.soft else self.most + 1
+
+
+class _Flow:
+    """A rate among those that apply, and its bucket; `None` before the first request."""
+
+    __slots__ = ("bucket", "of_tokens", "per_minute", "shown")
+
+    def __init__(self, rate: Rate) -> None:
+        self.shown = Shown(rate)
+        self.per_minute = rate.per_minute
+        self.of_tokens = self.shown.of_tokens
+        self.bucket: Bucket | None = None
+
+
+class _Room:
+    """A limit of requests at once among those that apply, and what its scope uses of it."""
+
+    __slots__ = ("concurrency", "most", "slots")
+
+    def __init__(self, concurrency: Concurrency, slots: _Slots) -> None:
+        self.concurrency = concurrency
+        self.most = concurrency.most
+        self.slots = slots
+
+
 class _Bound:
-    """What a set of limits comes to while none of its windows ends: an account and a limit for each of its budgets.
+    """What a set of limits comes to while none of its windows ends: the counters themselves, so none is looked up."""
 
-    `limits` has with each account the money that it may hold, and from how much on somebody is to be warned; `rates`
-    with each rate whether it counts tokens.
-    """
+    __slots__ = ("applies", "flows", "from_s", "generation", "money", "rooms", "until_s", "windows")
 
-    __slots__ = ("accounts", "applies", "from_s", "generation", "limits", "rates", "taken", "until_s", "windows")
-
-    def __init__(self, applies: Applies, accounts: Sequence[_Account], generation: int) -> None:
+    def __init__(
+        self, applies: Applies, accounts: Sequence[_Account], slots: Sequence[_Slots], generation: int
+    ) -> None:
         self.applies = applies
-        self.accounts = accounts
-        self.limits = [
-            (account, budget.limit_micro_usd, first_soft(budget), budget)
-            for account, budget in zip(accounts, applies.budgets, strict=True)
-        ]
-        self.rates = [(rate, rate.id, rate.kind == "tokens") for rate in applies.rates]
-        self.taken = [rate for rate in applies.rates if rate.kind == "tokens"]
+        self.money = [_Money(account, budget) for account, budget in zip(accounts, applies.budgets, strict=True)]
+        self.flows = [_Flow(rate) for rate in applies.rates]
+        self.rooms = [_Room(limit, used) for limit, used in zip(applies.concurrency, slots, strict=True)]
         self.windows = tuple([account.window.id for account in accounts])
         self.from_s = max((account.window.starts_s for account in accounts), default=0)
         self.until_s = min((account.ends_s for account in accounts), default=float("inf"))
@@ -67,23 +107,12 @@ class _Bound:
 
 
 class _Lease:
-    """What one request holds. `taken`: rates that get the difference to the estimate back."""
+    """What one request holds of `bound`."""
 
-    __slots__ = ("accounts", "expires_s", "grant", "reserved", "slots", "taken", "tokens")
+    __slots__ = ("bound", "expires_s", "grant", "reserved", "tokens")
 
-    def __init__(
-        self,
-        accounts: Sequence[_Account],
-        taken: Sequence[Rate],
-        slots: Sequence[Concurrency],
-        reserved: int,
-        tokens: int,
-        expires_s: float,
-        grant: Grant,
-    ) -> None:
-        self.accounts = accounts
-        self.taken = taken
-        self.slots = slots
+    def __init__(self, bound: _Bound, reserved: int, tokens: int, expires_s: float, grant: Grant) -> None:
+        self.bound = bound
         self.reserved = reserved
         self.tokens = tokens
         self.expires_s = expires_s
@@ -98,9 +127,10 @@ class EmbeddedAccounts:
         self._windows = Windows()
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
-        self._slots: dict[str, int] = {}
+        self._slots: dict[str, _Slots] = {}
         self._leases: dict[str, _Lease] = {}
-        self._expiries: list[tuple[float, str]] = []
+        self._sweeps_at_s = float("inf")
+        """No lease is over before."""
         self._expired: OrderedDict[str, _Lease] = OrderedDict()
         self._bound: dict[int, _Bound] = {}
         self._generation = 0
@@ -110,8 +140,23 @@ class EmbeddedAccounts:
         self, request_id: str, applies: Applies, micro_usd: int, tokens: int, now: float, lease_s: float
     ) -> Grant | Refusal:
         """All or nothing. Raises `Unavailable` when a window is new and the ledger does not answer."""
-        if self._expiries and self._expiries[0][0] <= now:
+        while True:
+            answer = self.reserve_at_once(request_id, applies, micro_usd, tokens, now, lease_s)
+            if answer is not None:
+                return answer
+            await self._bind(applies, now)
+
+    def reserve_at_once(
+        self, request_id: str, applies: Applies, micro_usd: int, tokens: int, now: float, lease_s: float
+    ) -> Grant | Refusal | None:
+        """As `reserve`; `None` when the ledger must be asked for a window. `Unavailable` for a lease that is over."""
+        if now >= self._sweeps_at_s:
             self.sweep(now)
+        held = self._leases.get(request_id)
+        if held is not None:
+            return held.grant
+        if self._expired and request_id in self._expired:
+            raise Unavailable("The lease of this request is over.", retry_after_s=1.0)
         bound = self._bound.get(id(applies))
         if (
             bound is None
@@ -119,63 +164,51 @@ class EmbeddedAccounts:
             or not bound.from_s <= now < bound.until_s
             or bound.generation != self._generation
         ):
-            bound = await self._bind(applies, now)
-        # From here on nothing awaits: the checks and what they allow are one step.
-        held = self._leases.get(request_id)
-        if held is not None:
-            return held.grant
-        if request_id in self._expired:
-            raise Unavailable("The lease of this request is over.", retry_after_s=1.0)
+            return None
         calm = True
-        for account, limit, soft, budget in bound.limits:
+        for money in bound.money:
+            account = money.account
             used = account.committed + account.reserved + micro_usd
-            if used > limit:
-                return _no_money(account, budget, micro_usd)
-            calm = calm and used < soft
+            if used > money.most:
+                return _no_money(account, money.budget, micro_usd)
+            if used >= money.warns_from:
+                calm = False
         levels: list[Level] = []
-        for rate, id_, of_tokens in bound.rates:
-            bucket = self._buckets.get(id_) or self._new_bucket(rate, now)
-            level = bucket.take(rate, tokens if of_tokens else 1, now)
-            if level is None:
+        for flow in bound.flows:
+            units = tokens if flow.of_tokens else 1
+            bucket = self._bucket(flow, now)
+            if not bucket.take(units, flow.per_minute, now):
                 self._untake(bound, len(levels), tokens, now)
-                wait = wait_s(bucket.lack_s, (tokens if of_tokens else 1) * bucket.unit_s)
-                return Refusal(level=level_of(rate, bucket.lack_s), retry_after_s=wait)
-            levels.append(level)
-        slots = self._slots
-        for slot in applies.concurrency:
-            if slots.get(slot.id, 0) >= slot.most:
+                wait = wait_s(bucket.lack_s, units * bucket.unit_s)
+                return Refusal(level=bucket.level(flow.shown), retry_after_s=wait)
+            levels.append(bucket.level(flow.shown))
+        for room in bound.rooms:
+            if room.slots.used >= room.most:
                 self._untake(bound, len(levels), tokens, now)
-                return Refusal(concurrency=slot, retry_after_s=SLOT_RETRY_S)
+                return Refusal(concurrency=room.concurrency, retry_after_s=SLOT_RETRY_S)
         # Nothing refuses any more.
-        for account in bound.accounts:
-            account.reserved += micro_usd
-        spent = () if calm else tuple([account.spent() for account in bound.accounts])
-        for slot in applies.concurrency:
-            slots[slot.id] = slots.get(slot.id, 0) + 1
-        grant = Grant(bound.windows, spent, tuple(levels))
+        for money in bound.money:
+            money.account.reserved += micro_usd
+        for room in bound.rooms:
+            room.slots.used += 1
+        spent = () if calm else tuple([money.account.spent() for money in bound.money])
+        grant = Grant(bound.windows, spent, levels)
         expires_s = now + lease_s
-        self._leases[request_id] = _Lease(
-            bound.accounts, bound.taken, applies.concurrency, micro_usd, tokens, expires_s, grant
-        )
-        expiries = self._expiries
-        heappush(expiries, (expires_s, request_id))
-        if len(expiries) > 2 * len(self._leases) + _HEAP_SLACK:
-            # Most leases end long before they are over; their entries go when they are the greater part.
-            self._expiries = [(lease.expires_s, id_) for id_, lease in self._leases.items()]
-            heapify(self._expiries)
+        self._leases[request_id] = _Lease(bound, micro_usd, tokens, expires_s, grant)
+        self._sweeps_at_s = min(self._sweeps_at_s, expires_s)
         return grant
 
     async def extend(self, request_id: str, micro_usd: int, now: float, lease_s: float) -> bool:
         """False as well when the lease is unknown or over."""
-        if self._expiries and self._expiries[0][0] <= now:
-            self.sweep(now)
+        self.sweep(now)
         lease = self._leases.get(request_id)
         if lease is None:
             return False
-        for account in lease.accounts:
+        accounts = [money.account for money in lease.bound.money]
+        for account in accounts:
             if micro_usd and account.committed + account.reserved + micro_usd > account.window.budget.limit_micro_usd:
                 return False
-        for account in lease.accounts:
+        for account in accounts:
             account.reserved += micro_usd
         lease.reserved += micro_usd
         lease.expires_s = max(lease.expires_s, now + lease_s)
@@ -185,20 +218,16 @@ class EmbeddedAccounts:
         """Commits what was charged; corrects a lease that is over and was committed at its reservation."""
         lease = self._leases.pop(request_id, None)
         if lease is not None:
-            reserved = lease.reserved
-            for account in lease.accounts:
-                account.reserved -= reserved
-                account.committed += charged_micro_usd
-            self._free(lease.slots)
+            self._end(lease, charged_micro_usd)
         else:
             lease = self._expired.pop(request_id, None)
             if lease is None:
                 return
-            for account in lease.accounts:
-                account.committed += charged_micro_usd - lease.reserved
-        for rate in lease.taken:
-            # A bucket that was full was forgotten; what the answer used beyond its estimate needs one again.
-            (self._buckets.get(rate.id) or self._new_bucket(rate, now)).give_back(lease.tokens - tokens, now)
+            for money in lease.bound.money:
+                money.account.committed += charged_micro_usd - lease.reserved
+        for flow in lease.bound.flows:
+            if flow.of_tokens:
+                self._bucket(flow, now).give_back(lease.tokens - tokens, now)
 
     def release(self, request_id: str, now: float) -> None:
         """As if it had been settled at nothing; the request itself stays counted by rates of requests."""
@@ -207,23 +236,16 @@ class EmbeddedAccounts:
     def sweep(self, now: float) -> None:
         """Commits the leases that are over at their reservation (expired, estimated) and frees their slots.
 
-        Costs what has expired. Reserve does it as well; call it now and then where no requests come.
+        Looks at all leases when the first of them may be over, which is long after most have ended. Reserve does it as
+        well; call it now and then where no requests come.
         """
-        expiries = self._expiries
-        while expiries and expiries[0][0] <= now:
-            request_id = heappop(expiries)[1]
-            lease = self._leases.get(request_id)
-            if lease is None:
-                continue
-            if lease.expires_s > now:
-                heappush(expiries, (lease.expires_s, request_id))
-                continue
-            del self._leases[request_id]
-            self._expired[request_id] = lease
-            for account in lease.accounts:
-                account.reserved -= lease.reserved
-                account.committed += lease.reserved
-            self._free(lease.slots)
+        if now >= self._sweeps_at_s:
+            over = [(id_, lease) for id_, lease in self._leases.items() if lease.expires_s <= now]
+            for request_id, lease in over:
+                del self._leases[request_id]
+                self._expired[request_id] = lease
+                self._end(lease, lease.reserved)
+            self._sweeps_at_s = min([lease.expires_s for lease in self._leases.values()], default=float("inf"))
         while self._expired and next(iter(self._expired.values())).expires_s + FORGET_EXPIRED_S <= now:
             self._expired.popitem(last=False)
 
@@ -233,20 +255,21 @@ class EmbeddedAccounts:
             account.spent() for account in self._accounts.values() if account.window.starts_s <= now < account.ends_s
         ]
 
-    def _untake(self, bound: _Bound, rates: int, tokens: int, now: float) -> None:
+    def _untake(self, bound: _Bound, flows: int, tokens: int, now: float) -> None:
         """The first so many rates get back what they have given to a request that is refused."""
-        for _, id_, of_tokens in bound.rates[:rates]:
-            self._buckets[id_].give_back(tokens if of_tokens else 1, now)
+        for flow in bound.flows[:flows]:
+            self._bucket(flow, now).give_back(tokens if flow.of_tokens else 1, now)
 
-    def _free(self, slots: Sequence[Concurrency]) -> None:
-        for slot in slots:
-            used = self._slots[slot.id] - 1
-            if used:
-                self._slots[slot.id] = used
-            else:
-                del self._slots[slot.id]
+    def _end(self, lease: _Lease, charged_micro_usd: int) -> None:
+        reserved = lease.reserved
+        for money in lease.bound.money:
+            account = money.account
+            account.reserved -= reserved
+            account.committed += charged_micro_usd
+        for room in lease.bound.rooms:
+            room.slots.used -= 1
 
-    async def _bind(self, applies: Applies, now: float) -> _Bound:
+    async def _bind(self, applies: Applies, now: float) -> None:
         accounts: list[_Account] = []
         for budget in applies.budgets:
             window = self._windows.of(budget, now)
@@ -255,8 +278,9 @@ class EmbeddedAccounts:
             accounts.append(account)
         if len(self._bound) >= _MOST_BOUND:
             self._bound.clear()
-        bound = self._bound[id(applies)] = _Bound(applies, accounts, self._generation)
-        return bound
+            self._slots = {id_: slots for id_, slots in self._slots.items() if slots.used}
+        slots = [self._slots.setdefault(limit.id, _Slots()) for limit in applies.concurrency]
+        self._bound[id(applies)] = _Bound(applies, accounts, slots, self._generation)
 
     async def _open(self, window: Window, now: float) -> _Account:
         committed = (await self._questions.ask(window)).micro_usd
@@ -266,9 +290,16 @@ class EmbeddedAccounts:
             self._forget_windows(now)
         return account
 
-    def _new_bucket(self, rate: Rate, now: float) -> Bucket:
-        bucket = self._buckets[rate.id] = Bucket(rate.per_minute, now)
-        self._forget_buckets(now)
+    def _bucket(self, flow: _Flow, now: float) -> Bucket:
+        """What a rate's units come from. One that was full may have been forgotten: then it is the next one's."""
+        bucket = flow.bucket
+        if bucket is None or bucket.forgotten:
+            rate = flow.shown.rate
+            bucket = self._buckets.get(rate.id)
+            if bucket is None:
+                bucket = self._buckets[rate.id] = Bucket(rate.per_minute, now)
+                self._forget_buckets(now)
+            flow.bucket = bucket
         return bucket
 
     # Both look at the two oldest entries whenever one is added: what is of no more use goes at least as fast as new
@@ -287,8 +318,9 @@ class EmbeddedAccounts:
         for _ in range(2):
             id_, bucket = next(iter(self._buckets.items()))
             self._buckets.move_to_end(id_)
-            if bucket.at_s < now and not bucket.refill(bucket.per_minute, now):
+            if bucket.at_s + FORGET_BUCKET_S < now and not bucket.refill(bucket.per_minute, now):
                 del self._buckets[id_]
+                bucket.forgotten = True
 
 
 def _no_money(account: _Account, budget: Budget, micro_usd: int) -> Refusal:

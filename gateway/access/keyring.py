@@ -74,7 +74,8 @@ class Keyring:
 
     def find(self, sha256: str) -> Held | None:
         """The key with this digest, `None` for none. Raises `Unauthorized` if it has ended, `KeysUnavailable`."""
-        self._check_fresh()
+        if self._monotonic() > self._good_until:
+            self._check_fresh()
         held = self.by_hash.get(sha256)
         if held is None:
             return None

@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from gateway.access.accounts import Grant, Refusal, Spent, Unavailable, Window
+from gateway.access.accounts import Refusal, Spent, Unavailable, Window
 from gateway.access.embedded import FORGET_EXPIRED_S, EmbeddedAccounts
+from gateway.access.grants import Grant
 from gateway.access.owner import Owner, new_owner
 from gateway.access.redis_left import Left, Rows
 from gateway.access.redis_link import Away, Link
@@ -129,6 +130,11 @@ class RedisAccounts:
         except Unavailable:
             self.unavailable += 1
             raise
+
+    def reserve_at_once(
+        self, request_id: str, applies: Applies, micro_usd: int, tokens: int, now: float, lease_s: float
+    ) -> None:
+        """Always `None`: Redis must be asked."""
 
     async def extend(self, request_id: str, micro_usd: int, now: float, lease_s: float) -> bool:
         """False as well when the lease is unknown or over; above 0 also when Redis is away or just counted anew."""

@@ -1,12 +1,14 @@
 """What the Redis scripts are told and what their answers mean. Pure: the scripts' headers are the specification."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
-from gateway.access.accounts import Grant, Level, Refusal, Spent, Window
+from gateway.access.accounts import Refusal, Spent, Window
 from gateway.access.embedded import RESERVED_RETRY_S, SLOT_RETRY_S
+from gateway.access.grants import Grant, Level, Shown
 from gateway.access.owner import Owner
 from gateway.core.limits import Applies
 
@@ -15,6 +17,8 @@ Answer = list[Any]
 Arguments = list[str | int]
 
 _FIRST = 3
+
+_shown = lru_cache(4096)(Shown)
 
 
 class Terms(msgspec.Struct):
@@ -92,7 +96,7 @@ def grant_of(applies: Applies, held: Held, answer: Answer) -> Grant:
         for window, committed, reserved in zip(held.windows, states[::2], states[1::2], strict=True)
     ]
     levels = [
-        Level(rate, left, full_ms / 1000)
+        Level(_shown(rate), left, full_ms / 1000)
         for rate, left, full_ms in zip(applies.rates, answer[levels_at::2], answer[levels_at + 1 :: 2], strict=True)
     ]
     return Grant(held.grant.windows, tuple(spent), tuple(levels))
@@ -106,7 +110,7 @@ def refusal_of(applies: Applies, held: Held, answer: Answer) -> Refusal | None:
         held_by_others = spent.committed + held.reserved <= spent.window.budget.limit_micro_usd
         return Refusal(spent=spent, retry_after_s=RESERVED_RETRY_S if held_by_others else None)
     if status == "rate":
-        level = Level(applies.rates[answer[3]], max(0, answer[4]), answer[5] / 1000)
+        level = Level(_shown(applies.rates[answer[3]]), max(0, answer[4]), answer[5] / 1000)
         return Refusal(level=level, retry_after_s=answer[6] / 1000)
     if status == "slot":
         return Refusal(concurrency=applies.concurrency[answer[3]], retry_after_s=SLOT_RETRY_S)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 
-from gateway.access.accounts import Grant, Level, Refusal, Spent, first_soft
+from gateway.access.accounts import Refusal, Spent, first_soft
+from gateway.access.grants import Grant, Level
 from gateway.core.errors import BudgetExhausted, GatewayError, RateLimited
 from gateway.core.money import usd
 
@@ -54,11 +54,11 @@ def limit_headers(grant: Grant) -> bytes:
     requests: Level | None = None
     tokens: Level | None = None
     for level in grant.levels:
-        if level.rate.kind == "requests":
-            if requests is None or level.remaining < requests.remaining:
-                requests = level
-        elif tokens is None or level.remaining < tokens.remaining:
-            tokens = level
+        if level.shown.of_tokens:
+            if tokens is None or level.remaining < tokens.remaining:
+                tokens = level
+        elif requests is None or level.remaining < requests.remaining:
+            requests = level
     lines = "" if requests is None else _lines(requests)
     if tokens is not None:
         lines += _lines(tokens)
@@ -68,21 +68,12 @@ def limit_headers(grant: Grant) -> bytes:
 
 
 def _lines(level: Level) -> str:
-    limit, reset = _names(level.rate.kind, level.rate.per_minute)
-    seconds = level.full_in_s
+    """Times as OpenAI writes them: `1m30s`, `2s`, `120ms`."""
+    shown, seconds = level.shown, level.full_in_s
     if seconds < 1:
-        return f"{limit}{level.remaining}{reset}{int(seconds * 1000 + 0.5)}ms\r\n"
+        return f"{shown.remaining}{level.remaining}{shown.reset}{int(seconds * 1000 + 0.5)}ms\r\n"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{limit}{level.remaining}{reset}{f'{minutes}m' if minutes else ''}{rest}s\r\n"
-
-
-@lru_cache(4096)
-def _names(kind: str, per_minute: int) -> tuple[str, str]:
-    """What stands before the number of units left, and before the time until all are back (`1m30s`, `2s`, `120ms`)."""
-    return (
-        f"x-ratelimit-limit-{kind}: {per_minute}\r\nx-ratelimit-remaining-{kind}: ",
-        f"\r\nx-ratelimit-reset-{kind}: ",
-    )
+    return f"{shown.remaining}{level.remaining}{shown.reset}{f'{minutes}m' if minutes else ''}{rest}s\r\n"
 
 
 def _warnings(spent: Sequence[Spent]) -> str:

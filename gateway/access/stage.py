@@ -10,14 +10,14 @@ from functools import partial
 
 import msgspec
 
-from gateway.access.accounts import Accounts, Grant, Refusal
+from gateway.access.accounts import Accounts, Refusal
 from gateway.access.alerts import Alerts
-from gateway.access.keyring import Keyring
-from gateway.access.keystore import permits
+from gateway.access.keyring import Held, Keyring
+from gateway.access.keystore import KeyLimits, permits
 from gateway.access.refusals import limit_headers, refused
 from gateway.core.clock import Clock
 from gateway.core.errors import Forbidden, GatewayError
-from gateway.core.exchange import Admission, Call, Exchange, Identity, Next, Plan, Reply
+from gateway.core.exchange import Admission, Exchange, Identity, Next, Plan, Reply
 from gateway.core.limits import Applies, Budget, Concurrency, Rate
 from gateway.policy.table import Policy
 from gateway.pricing.worst_case import NOTHING, PriceOf, Refuse, WorstCase, plan_worst_case, reservation
@@ -48,24 +48,40 @@ class Admit:
         self._admit = admit
         self._alerts = alerts
         self._wall = clock.wall
-        self._memo: dict[tuple[Identity, str, str], tuple[Applies | None, Applies]] = {}
+        self._standings: dict[tuple[int, str, str], _Standing] = {}
 
     async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
         """A refusal, or the next stage with the request reserved and admitted."""
-        identity, plan = exchange.identity, exchange.plan
+        identity, plan, call = exchange.identity, exchange.plan, exchange.call
         assert identity is not None, "authenticate comes before admit"
         assert plan is not None, "resolve comes before admit"
         policy: Policy = exchange.decided_by or self._current()
-        applies = self._applies(policy, identity, plan.route, exchange.call.model)
+        standing = self._standing(policy, identity, plan.route)
+        if standing.bounds is not None and not permits(standing.bounds, plan.route, call.model):
+            raise _not_permitted(call.model)
         worst = NOTHING  # a cached answer costs nothing, but counts for rates and slots
         if exchange.hit is None:
-            worst = plan_worst_case(exchange.call, plan, self._price_of, policy.money)
-        exchange.reserved_micro_usd = worst.micro_usd
-        if applies:
-            amount, tokens = _amount(worst, policy, applies), _tokens(exchange.call)
-            now, lease_s = self._wall(), _lease_s(plan)
-            answer = await self._accounts.reserve(exchange.id, applies, amount, tokens, now, lease_s)
-            self._take(exchange, answer, amount, now, lease_s)
+            worst = plan_worst_case(call, plan, self._price_of, policy.money)
+        amount = worst.micro_usd
+        applies = standing.applies
+        if applies is not None:
+            if amount is None:
+                amount = _unpriced(worst, policy, applies)
+            now, lease_s, id_, accounts = self._wall(), _lease_s(plan), exchange.id, self._accounts
+            tokens = len(call.raw) // 4 + (call.max_tokens or 0) * call.n  # four bytes a token, and what is allowed
+            answer = accounts.reserve_at_once(id_, applies, amount, tokens, now, lease_s)
+            if answer is None:
+                answer = await accounts.reserve(id_, applies, amount, tokens, now, lease_s)
+            if isinstance(answer, Refusal):
+                if answer.spent is not None:
+                    self._alerts.note((answer.spent,), now)
+                raise refused(answer, amount)
+            if answer.windows:
+                exchange.windows, exchange.more = answer.windows, partial(self._more, lease_s)
+                if answer.spent:
+                    self._alerts.note(answer.spent, now)
+            exchange.limit_headers = limit_headers(answer)
+        exchange.reserved_micro_usd = amount
         try:
             self._admit(admission(exchange, identity, plan))
         except GatewayError:
@@ -74,52 +90,56 @@ class Admit:
         exchange.admitted = True
         return await call_next(exchange)
 
-    def _take(self, exchange: Exchange, answer: Grant | Refusal, amount: int, now: float, lease_s: float) -> None:
-        """What the store answered, on the exchange; raises what the caller is told of a refusal."""
-        if isinstance(answer, Refusal):
-            if answer.spent is not None:
-                self._alerts.note((answer.spent,), now)
-            raise refused(answer, amount)
-        exchange.reserved_micro_usd = amount
-        exchange.windows = answer.windows
-        if answer.windows:
-            exchange.more = partial(self._more, lease_s)
-            if answer.spent:
-                self._alerts.note(answer.spent, now)
-        exchange.limit_headers = limit_headers(answer)
-
     async def _more(self, lease_s: float, exchange: Exchange, micro_usd: int) -> bool:
         if not await self._accounts.extend(exchange.id, micro_usd, self._wall(), lease_s):
             return False
         exchange.reserved_micro_usd = (exchange.reserved_micro_usd or 0) + micro_usd
         return True
 
-    def _applies(self, policy: Policy, identity: Identity, route: str, model: str | None) -> Applies:
-        """The limits of the policy and of the key together; raises `Forbidden` for what the key may not do."""
-        held = self._keyring.by_id.get(identity.key)
-        if held is not None and not permits(held.limits, route, model):
-            raise Forbidden(
-                f"This key may not use the model `{model}`." if model else "This key is limited to models by name.",
-                code="model_not_allowed",
-                param="model",
-            )
-        own = held.applies if held is not None else None
-        memo = self._memo.get((identity, route, policy.hash))
-        if memo is not None and memo[0] is own:
-            return memo[1]
-        applies = policy.limits(identity, route)
-        if own:
-            applies = merged(applies, own, policy.money.timezone)
-        if len(self._memo) >= MEMO_ENTRIES:
-            self._memo.clear()
-        self._memo[identity, route, policy.hash] = (own, applies)
-        return applies
+    def _standing(self, policy: Policy, identity: Identity, route: str) -> "_Standing":
+        """What holds for the caller on the route. A changed key has a new identity, so a standing is never outdated."""
+        key = (id(identity), route, policy.hash)
+        standing = self._standings.get(key)
+        if standing is None or standing.identity is not identity:
+            if len(self._standings) >= MEMO_ENTRIES:
+                self._standings.clear()
+            standing = self._standings[key] = _stand(policy, identity, route, self._keyring.by_id.get(identity.key))
+        return standing
 
 
-def _amount(worst: WorstCase, policy: Policy, applies: Applies) -> int:
-    """What to reserve; raises `Forbidden` where the policy refuses an unknown price."""
-    if worst.micro_usd is not None or not applies.budgets:
-        return worst.micro_usd or 0
+class _Standing(msgspec.Struct, frozen=True):
+    """What holds for a caller on a route: the limits of the policy and of the key together, `None` for none at all.
+
+    `bounds` are the key's where they permit not every route and model. `identity` is held: its id stays its own.
+    """
+
+    identity: Identity
+    bounds: KeyLimits | None
+    applies: Applies | None
+
+
+def _stand(policy: Policy, identity: Identity, route: str, held: Held | None) -> _Standing:
+    applies, bounds = policy.limits(identity, route), None
+    if held is not None:
+        if held.applies:
+            applies = merged(applies, held.applies, policy.money.timezone)
+        if held.limits.routes is not None or held.limits.models is not None:
+            bounds = held.limits
+    return _Standing(identity, bounds, applies or None)
+
+
+def _not_permitted(model: str | None) -> Forbidden:
+    return Forbidden(
+        f"This key may not use the model `{model}`." if model else "This key is limited to models by name.",
+        code="model_not_allowed",
+        param="model",
+    )
+
+
+def _unpriced(worst: WorstCase, policy: Policy, applies: Applies) -> int:
+    """What to reserve for an unknown price; raises `Forbidden` where the policy refuses it."""
+    if not applies.budgets:
+        return 0
     amount = reservation(worst, policy.money)
     if isinstance(amount, Refuse):
         raise Forbidden(
@@ -135,11 +155,6 @@ def _lease_s(plan: Plan) -> float:
     if len(targets) == 1:
         return targets[0].deadlines.total_s + LEASE_MARGIN_S
     return max([target.deadlines.total_s for target in targets]) + LEASE_MARGIN_S
-
-
-def _tokens(call: Call) -> int:
-    """What rates of tokens count before the usage is known: four bytes a token, and what the caller allows."""
-    return len(call.raw) // 4 + (call.max_tokens or 0) * call.n
 
 
 def merged(policy: Applies, key: Applies, timezone: str) -> Applies:

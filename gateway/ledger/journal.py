@@ -56,6 +56,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
         self._mutex = threading.Lock()
+        self._take, self._give = self._mutex.acquire, self._mutex.release  # on the path of requests: half of a `with`
         self._file: _Mapped | None = None
         self._retired: list[_Mapped] = []
         self._open: dict[str, int] = {}
@@ -82,15 +83,17 @@ class Journal:
 
     def admit(self, admission: Admission) -> None:
         """The request is on disk when this returns. Raises `JournalError` and writes nothing otherwise."""
-        payload = encode(admission)
-        with self._mutex:
-            try:
-                if self._unwritten or self._bytes >= self._max_bytes:
-                    self._make_room()
-                self._open[admission.request_id] = self._append(ADMITTED, payload)
-            except JournalError:
-                self.refused += 1
-                raise
+        payload, request_id = encode(admission), admission.request_id
+        self._take()
+        try:
+            if self._unwritten or self._bytes >= self._max_bytes:
+                self._make_room()
+            self._open[request_id] = self._append(ADMITTED, payload)
+        except JournalError:
+            self.refused += 1
+            raise
+        finally:
+            self._give()
 
     def close(self, record: RequestRecord) -> int:
         """The request has ended. Never raises: what cannot be written now is kept and written later.
@@ -219,17 +222,19 @@ class Journal:
 
     def _end(self, kind: int, value: Admission | RequestRecord) -> int:
         payload, request_id = encode(value), value.request_id
-        with self._mutex:
-            position = self._number << _OFFSET_BITS | self._offset
-            try:
-                if self._unwritten:
-                    self._write_waiting()
-                self._append(kind, payload)
-            except JournalError:
-                self._unwritten.append((kind, request_id, payload))
-            else:
-                self._open.pop(request_id, None)
-            return position
+        self._take()
+        position = self._number << _OFFSET_BITS | self._offset
+        try:
+            if self._unwritten:
+                self._write_waiting()
+            self._append(kind, payload)
+        except JournalError:
+            self._unwritten.append((kind, request_id, payload))
+        else:
+            self._open.pop(request_id, None)
+        finally:
+            self._give()
+        return position
 
     def _refuse_foreign(self) -> None:
         for path in map(self._path, self._sizes):

@@ -14,14 +14,12 @@ from gateway.database import Cursor, Database, DatabaseError, Rows
 from gateway.ledger import schema
 from gateway.ledger.rows import DAY_S, DIMENSIONS, HOUR_S, MEASURES, Charge, Row, Totals
 
-CHUNK = 50
+CHUNK = 128
 """Rows per call of the driver, after which other threads get their turn."""
 
 _ONCE = "ON CONFLICT (request_id) DO NOTHING"
-_SPEND = (
-    "INSERT INTO spend (window_id, committed_micro, since_s) VALUES (?, ?, ?) ON CONFLICT (window_id)"
-    " DO UPDATE SET committed_micro = spend.committed_micro + excluded.committed_micro"
-)
+_SPEND = ("window_id", "committed_micro", "since_s")
+_COMMITTED = "ON CONFLICT (window_id) DO UPDATE SET committed_micro = spend.committed_micro + excluded.committed_micro"
 _COUNTED = (
     "INSERT INTO spend (window_id, committed_micro, since_s) VALUES (?, ?, ?) ON CONFLICT (window_id)"
     " DO UPDATE SET committed_micro = excluded.committed_micro, since_s = excluded.since_s"
@@ -30,18 +28,17 @@ _Query = Callable[[str, Sequence[Any]], Rows]
 _SCOPES = {"tenant": "tenant", "key": "key_id", "route": "route"}
 
 
-def _upsert(table: str, period: str) -> str:
-    key = (period, *DIMENSIONS)
-    columns = (*key, *MEASURES)
+_HOUR = ("hour", *DIMENSIONS, *MEASURES)
+_DAY = ("day", *DIMENSIONS, *MEASURES)
+
+
+def _added(table: str, period: str) -> str:
     added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in MEASURES)
-    return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - names of ours
-        f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
-    )
+    return f"ON CONFLICT ({', '.join((period, *DIMENSIONS))}) DO UPDATE SET {added}"
 
 
-_HOUR = _upsert("rollup_hour", "hour")
-_DAY = _upsert("rollup_day", "day")
+_HOUR_ADDED = _added("rollup_hour", "hour")
+_DAY_ADDED = _added("rollup_day", "day")
 
 
 class _Known(Exception):
@@ -86,9 +83,13 @@ class LedgerStore:
                 for charge in chunk:
                     totals.add(charge)
                 self._pause()
-            for sql, rows in ((_HOUR, totals.hours()), (_DAY, totals.days()), (_SPEND, totals.windows())):
-                for start in range(0, len(rows), CHUNK):
-                    cursor.executemany(sql, rows[start : start + CHUNK])
+            for table, columns, sums, conflict in (
+                ("rollup_hour", _HOUR, totals.hours(), _HOUR_ADDED),
+                ("rollup_day", _DAY, totals.days(), _DAY_ADDED),
+                ("spend", _SPEND, totals.windows(), _COMMITTED),
+            ):
+                for start in range(0, len(sums), CHUNK):
+                    cursor.insert(table, columns, sums[start : start + CHUNK], conflict)
                     self._pause()
         return len(charges)
 

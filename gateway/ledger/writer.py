@@ -54,7 +54,7 @@ class LedgerWriter:
         clock: Clock,
         *,
         queue_rows: int = 20_000,
-        batch_rows: int = 500,
+        batch_rows: int = 2000,
         every_s: float = 0.25,
     ) -> None:
         self.journal = journal
@@ -64,6 +64,7 @@ class LedgerWriter:
         self._batch_rows = batch_rows
         self._every_s = every_s
         self._mutex = threading.Lock()
+        self._take, self._give = self._mutex.acquire, self._mutex.release  # on the path of requests: half of a `with`
         self._queue: deque[tuple[int, RequestRecord]] = deque()
         self._behind: int | None = journal.floor
         self._left: int = 0
@@ -99,7 +100,8 @@ class LedgerWriter:
 
     def close(self, record: RequestRecord) -> None:
         """An admitted request has ended; its row follows. Never raises, never waits for the store."""
-        with self._mutex:
+        self._take()
+        try:
             position = self.journal.close(record)
             self.ended += 1
             if self._behind is None:
@@ -109,6 +111,8 @@ class LedgerWriter:
                 self._behind = position
                 self._oldest_left_s = record.started_s + record.duration_s
             self._left += 1
+        finally:
+            self._give()
 
     def replay(self, progress: Callable[[int], None] | None = None) -> int:
         """Stores what earlier processes left in the journal; how many rows were new. Before anything is admitted.

@@ -7,7 +7,6 @@ only rounding is one per component of a cost. A price is never guessed: no fuzzy
 from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from gateway.core.money import PICO_PER_MICRO, cost_micro_usd
 
 VERSION = 1
 _HALF = PICO_PER_MICRO // 2
+_HALVES = 5 * _HALF
+"""`ModelPrice.cost` rounds each of five components half up."""
 
 
 class Cost(msgspec.Struct, frozen=True, gc=False):
@@ -53,7 +54,7 @@ class Tier(msgspec.Struct, frozen=True, gc=False):
     above: int = 0
 
 
-class ModelPrice(msgspec.Struct, frozen=True, dict=True):
+class ModelPrice(msgspec.Struct, frozen=True):
     """One model's price on a day: `tiers` by rising `above`, the first at 0; `request` in micro-USD per request.
 
     `max_input_tokens` and `max_output_tokens` are what the model takes and gives at most, `None` where nobody says.
@@ -66,13 +67,17 @@ class ModelPrice(msgspec.Struct, frozen=True, dict=True):
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
 
-    def dearest(self, tokens: int) -> tuple[int, int]:
-        """The highest prices of input and of output over the tiers that `tokens` of input can reach, pico-USD."""
-        return self._first_dearest if len(self.tiers) == 1 else _dearest(self.tiers, tokens)
+    _dearest: tuple[int, int] | None = None
+    """What `_dearest` says of a single tier, which is all that most models have."""
 
-    @cached_property
-    def _first_dearest(self) -> tuple[int, int]:
-        return _dearest(self.tiers[:1], 0)
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "_dearest", _dearest(self.tiers, 0) if len(self.tiers) == 1 else None)
+
+    def at_most(self, tokens_in: int, tokens_out: int) -> int:
+        """Micro-USD that no bill of so many tokens passes, however they fall into classes and tiers."""
+        price_in, price_out = self._dearest or _dearest(self.tiers, tokens_in)
+        pico = tokens_in * price_in + tokens_out * price_out
+        return ((pico + _HALVES) // PICO_PER_MICRO if pico else 0) + self.request
 
     def _tier(self, usage: Usage, *, batch: bool) -> Tier:
         if batch and self.batch is not None:
@@ -103,19 +108,22 @@ class ModelPrice(msgspec.Struct, frozen=True, dict=True):
         )
 
     def cost_total(self, usage: Usage) -> int:
-        """`cost(usage).total`; the common case of uncached input and output is computed at once."""
-        if len(self.tiers) == 1 and not (usage.cache_read or usage.cache_write_5m or usage.cache_write_1h):
-            tier = self.tiers[0]
-            if tier.reasoning is None:
-                return (
-                    (usage.uncached_input * tier.input + _HALF) // PICO_PER_MICRO
-                    + (usage.output * tier.output + _HALF) // PICO_PER_MICRO
-                    + self.request
-                )
-        return self.cost(usage).total
+        """`cost(usage).total`; the common case of one tier and nothing written to a cache is computed at once."""
+        tier = self.tiers[0]
+        if self._dearest is None or tier.reasoning is not None or usage.cache_write_5m or usage.cache_write_1h:
+            return self.cost(usage).total
+        total = (
+            (usage.uncached_input * tier.input + _HALF) // PICO_PER_MICRO
+            + (usage.output * tier.output + _HALF) // PICO_PER_MICRO
+            + self.request
+        )
+        if usage.cache_read:
+            total += cost_micro_usd(usage.cache_read, tier.input if tier.cached_read is None else tier.cached_read)
+        return total
 
 
 def _dearest(tiers: Sequence[Tier], tokens: int) -> tuple[int, int]:
+    """The highest prices of input and of output over the tiers that `tokens` of input can reach, pico-USD."""
     dear_in = dear_out = 0
     for tier in tiers:
         if tier.above and tokens <= tier.above:

@@ -31,9 +31,9 @@ _HOLDERS = {
 }
 _ELSEWHERE = frozenset({"previous_response_id", "conversation", "cached_content", "extra_body"})
 """Members that name content held by the provider."""
-_SPECIAL = _ELSEWHERE | {
-    "functions", "tools", "service_tier", "speed", "inference_geo", "web_search_options", "mcp_servers", "plugins",
-}  # fmt: skip
+_PRICED_APART = frozenset({"service_tier", "speed", "inference_geo", "web_search_options", "mcp_servers", "plugins"})
+"""Members that may have a price of their own."""
+_SPECIAL = _ELSEWHERE | _PRICED_APART | {"functions", "tools"}
 """Members that add something beside the prompt, or that have a price of their own."""
 _CLIENT_TOOLS = ("bash_", "text_editor_", "memory_", "computer", "local_shell", "apply_patch")
 """Typed tools that the caller runs; the rest of those with a type is run, and billed, by the provider."""
@@ -110,10 +110,12 @@ def content_of(call: Call) -> Content:
         _add_prompt(found, endpoint, doc)
     if _SPECIAL.isdisjoint(doc):
         return found
-    found.opaque += sum(get(key) is not None for key in _ELSEWHERE)
+    if not _ELSEWHERE.isdisjoint(doc):
+        found.opaque += sum(get(key) is not None for key in _ELSEWHERE)
     found.tools = bool(get("functions"))
     found.add_tools(get("tools"))
-    found.apart = found.apart or _priced_apart(doc)
+    if found.apart is None and not _PRICED_APART.isdisjoint(doc):
+        found.apart = _priced_apart(doc)
     return found
 
 

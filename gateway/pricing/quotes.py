@@ -15,7 +15,8 @@ MAX_QUOTES = 4096
 _DAY_S = 86_400
 
 PoolPrice = Callable[[Pool], ModelPrice | None]
-_Known = dict[tuple[int, str], tuple[Target, ModelPrice | None]]
+_Quote = tuple[Target, ModelPrice | None]
+"""The target is held so that no other takes its id."""
 
 
 class Quotes:
@@ -36,15 +37,16 @@ class Quotes:
         self._wall = wall
         self._charged = charged
         self._ceiling = ceiling
-        self._begins_s = self._ends_s = -1
+        self._begins_s = self._ends_s = -1.0
         self._on = date.min
-        self._known: _Known = {}
-        self._most: _Known = {}
+        self._known: dict[tuple[int, str], _Quote] = {}
+        self._first: dict[str, _Quote] = {}
+        """Of each model the quote that was asked for first, nearly always the only one: found without making a key."""
 
     def forget(self) -> None:
         """After a change of policy: targets may have other prices."""
         self._known.clear()
-        self._most.clear()
+        self._first.clear()
 
     def __call__(self, target: Target, model: str, usage: Usage) -> int | None:
         """Micro-USD, `None` when the price is unknown."""
@@ -53,30 +55,36 @@ class Quotes:
 
     def price(self, target: Target, model: str) -> ModelPrice | None:
         """What a call that `model` answered is charged."""
-        if target.pool is not None and _is_live(target):
-            return self._charged(target.pool)
-        return self._remembered(self._known, target, model, self._charged)
+        first = self._first.get(model)
+        if first is not None and first[0] is target and self._begins_s <= self._wall() < self._ends_s:
+            return first[1]
+        pool = target.pool
+        return self._charged(pool) if pool is not None and _is_live(target) else self._remembered(target, model)
 
     def most(self, target: Target, model: str) -> ModelPrice | None:
         """The price that a call may come to at most."""
-        if target.pool is not None and _is_live(target):
-            return self._ceiling(target.pool)
-        return self._remembered(self._most, target, model, self._ceiling)
+        first = self._first.get(model)
+        if first is not None and first[0] is target and self._begins_s <= self._wall() < self._ends_s:
+            return first[1]
+        pool = target.pool
+        return self._ceiling(pool) if pool is not None and _is_live(target) else self._remembered(target, model)
 
-    def _remembered(self, known: _Known, target: Target, model: str, hosted: PoolPrice) -> ModelPrice | None:
-        key = (id(target), model)  # not the name: two policies may each have a target of that name
-        found = known.get(key)
-        if found is not None and found[0] is target and self._begins_s <= self._wall() < self._ends_s:
-            return found[1]
-        day = int(self._wall() // _DAY_S)
-        if day * _DAY_S != self._begins_s:
+    def _remembered(self, target: Target, model: str) -> ModelPrice | None:
+        """A price that somebody stated: to charge it and to reserve it are the same."""
+        now = self._wall()
+        if not self._begins_s <= now < self._ends_s:
             self.forget()
-            self._begins_s, self._ends_s = day * _DAY_S, (day + 1) * _DAY_S
+            self._begins_s = now // _DAY_S * _DAY_S
+            self._ends_s = self._begins_s + _DAY_S
             self._on = datetime.fromtimestamp(self._begins_s, UTC).date()
-        elif len(known) >= MAX_QUOTES:
-            known.clear()
-        known[key] = (target, price_of(target, model, self._book, self._on, hosted))
-        return known[key][1]
+        key = (id(target), model)  # not the name: two policies may each have a target of that name
+        quote = self._known.get(key)
+        if quote is None:
+            if len(self._known) >= MAX_QUOTES:
+                self.forget()
+            quote = self._known[key] = (target, price_of(target, model, self._book, self._on))
+            self._first.setdefault(model, quote)
+        return quote[1]
 
 
 def _is_live(target: Target) -> bool:

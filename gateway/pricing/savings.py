@@ -16,7 +16,6 @@ def savings(
     baseline: ModelPrice | None,
     original: Usage | None,
     attempts: Sequence[Attempt],
-    *,
     hit: bool = False,
     compression: int = 0,
     waste_escalation: int = 0,
@@ -29,7 +28,7 @@ def savings(
     """
     if baseline is None:
         return None
-    final = spent = own = 0
+    final = before = own = 0
     for attempt in attempts:
         cost = attempt.cost_micro_usd
         if cost is None:
@@ -38,14 +37,11 @@ def savings(
             cost = 0
         if attempt.own:
             own += cost
-            continue
-        spent += cost
-        final = cost
+        else:
+            before += final
+            final = cost
     counterfactual = baseline.cost_total(original) if original is not None else 0
     if hit or original is None:
-        cached, routing, compression, final = counterfactual, 0, 0, 0
-    else:
-        cached, routing = 0, counterfactual - final - compression
-    return Savings(
-        counterfactual, cached, routing, compression, waste_escalation, spent - final - waste_escalation, own
-    )
+        return Savings(counterfactual, counterfactual, 0, 0, waste_escalation, before + final - waste_escalation, own)
+    routing = counterfactual - final - compression
+    return Savings(counterfactual, 0, routing, compression, waste_escalation, before - waste_escalation, own)

@@ -45,8 +45,6 @@ _TEXT_ONLY = frozenset(
 """Members of a chat that add nothing to the prompt beside their own bytes, and have no price."""
 _FREE_PATHS = ("/v1/files", "/v1/uploads", "/v1/moderations", "/v1/messages/count_tokens")
 _FREE_ENDS = ("/cancel", "/input_tokens")
-_HALVES_PICO = 5 * 500_000
-"""`ModelPrice.cost` rounds each of five components half up."""
 
 PriceOf = Callable[[Target, str], ModelPrice | None]
 """(target, model asked for) -> its price."""
@@ -77,24 +75,22 @@ def plan_worst_case(call: Call, plan: Plan, price_of: PriceOf, rules: MoneyRules
     """The dearest target of the plan; unknown if any of them is. A retry that is billed twice is not in it."""
     if call.endpoint == "other":
         return _other(call)
-    targets = plan.targets
-    if len(targets) == 1:
-        target = targets[0]
+    content = found = None
+    for target in plan.targets:
         price = price_of(target, target.model or call.model or "")
-        return (price and _of_text(call, price)) or _at(content_of(call), call, target, price, rules)
-    content = content_of(call)
-    found = [
-        _at(content, call, target, price_of(target, target.model or call.model or ""), rules) for target in targets
-    ]
-    micro_usd, tokens, why, assumed = 0, 0, "", False
-    for worst in found:
-        tokens = max(tokens, worst.tokens)
-        assumed = assumed or worst.assumed
-        if worst.micro_usd is None:
-            why = worst.why
-        elif worst.micro_usd > micro_usd:
-            micro_usd = worst.micro_usd
-    return WorstCase(None if why else micro_usd, tokens, why, assumed)
+        worst = None if price is None else _of_text(call, price, rules)
+        if worst is None:
+            content = content or content_of(call)
+            worst = _at(content, call, target, price, rules)
+        found = worst if found is None else _dearer(found, worst)
+    return found or NOTHING
+
+
+def _dearer(one: WorstCase, other: WorstCase) -> WorstCase:
+    """The higher of each bound; unknown if one is."""
+    micro_usd = None if one.micro_usd is None or other.micro_usd is None else max(one.micro_usd, other.micro_usd)
+    tokens, assumed = max(one.tokens, other.tokens), one.assumed or other.assumed
+    return WorstCase(micro_usd, tokens, other.why or one.why, assumed)
 
 
 def worst_case(call: Call, target: Target, price: ModelPrice | None, rules: MoneyRules) -> WorstCase:
@@ -117,27 +113,29 @@ def _other(call: Call) -> WorstCase:
     return NOTHING if free else WorstCase(None, 0, f"the price of {call.path} is not known")
 
 
-def _of_text(call: Call, price: ModelPrice) -> WorstCase | None:
-    """What `_at` says of the commonest request, a chat of nothing but text with a limit, in a third of the steps.
+def _of_text(call: Call, price: ModelPrice, rules: MoneyRules) -> WorstCase | None:
+    """What `_at` says of the commonest request, a chat of nothing but text, in a third of the steps.
 
     `None` for every other request.
     """
     doc = call.doc
-    if doc is None or call.endpoint != "chat" or not doc.keys() <= _TEXT_ONLY:
+    if doc is None or call.endpoint != "chat" or not _TEXT_ONLY.issuperset(doc):
         return None
-    limit, messages = doc.get("max_tokens"), doc.get("messages")
+    messages, limit, assumed = doc.get("messages"), doc.get("max_tokens"), False
+    if limit is None:
+        limit = price.max_output_tokens
+        if limit is None:
+            limit, assumed = rules.output_tokens, True
     if type(limit) is not int or limit <= 0 or type(messages) is not list:
         return None
     for message in messages:
-        if type(message) is not dict or type(message.get("content")) is not str or "audio" in message:
+        if type(message) is dict and (type(message.get("content")) is list or "audio" in message):
             return None
     tokens_in, most = len(call.raw) + PROMPT_TOKENS, price.max_input_tokens
     if most is not None and tokens_in > most and price.tiers[-1].above < most:
         tokens_in = most
     tokens_out = limit * call.n
-    price_in, price_out = price.dearest(tokens_in)
-    pico = tokens_in * price_in + tokens_out * price_out
-    return WorstCase(((pico + _HALVES_PICO) // 1_000_000 if pico else 0) + price.request, tokens_in + tokens_out)
+    return WorstCase(price.at_most(tokens_in, tokens_out), tokens_in + tokens_out, "", assumed)
 
 
 def _at(content: Content, call: Call, target: Target, price: ModelPrice | None, rules: MoneyRules) -> WorstCase:
@@ -149,10 +147,7 @@ def _at(content: Content, call: Call, target: Target, price: ModelPrice | None, 
         return WorstCase(None, tokens, f"{target.name} has no known price", assumed or fetched)
     if content.apart is not None and not target.self_hosted:
         return WorstCase(None, tokens, content.apart, assumed or fetched)
-    price_in, price_out = price.dearest(tokens_in)
-    pico = tokens_in * price_in + tokens_out * price_out
-    micro_usd = ((pico + _HALVES_PICO) // 1_000_000 if pico else 0) + price.request
-    return WorstCase(micro_usd, tokens, "", assumed or fetched)
+    return WorstCase(price.at_most(tokens_in, tokens_out), tokens, "", assumed or fetched)
 
 
 def _input(

@@ -23,15 +23,16 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import redis.asyncio
 import uvloop
 
-from gateway.access.accounts import Accounts, Grant, Window
+from gateway.access.accounts import Accounts, Window
 from gateway.access.embedded import EmbeddedAccounts
+from gateway.access.grants import Grant
 from gateway.access.redis import RedisAccounts
 from gateway.core.limits import Applies, Budget, Concurrency, Rate
 from tests.support.redis_server import RedisServer
@@ -95,8 +96,8 @@ def caller(key: int) -> Applies:
     )
 
 
-async def nothing_spent(_: Window) -> int:
-    return 0
+async def nothing_spent(windows: Sequence[Window]) -> list[int]:
+    return [0] * len(windows)
 
 
 async def request(accounts: Accounts, applies: Applies, began: float) -> float:
@@ -117,8 +118,9 @@ async def embedded_us(accounts: EmbeddedAccounts, callers: list[Applies], count:
     gc.collect()
     began = time.thread_time()
     for number in range(count):
-        id_ = f"request-{number:012}"
-        await accounts.reserve(id_, callers[number % len(callers)], 5_000, 800, NOW_S, LEASE_S)
+        id_, applies = f"request-{number:012}", callers[number % len(callers)]
+        if accounts.reserve_at_once(id_, applies, 5_000, 800, NOW_S, LEASE_S) is None:
+            await accounts.reserve(id_, applies, 5_000, 800, NOW_S, LEASE_S)
         accounts.settle(id_, 3_000, 500, NOW_S)
     return (time.thread_time() - began) / count * 1e6
 

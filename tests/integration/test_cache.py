@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.conftest import events
 from tests.support.answers import Shape
-from tests.support.faults import cut, ok, stall, status
+from tests.support.faults import cut, held, ok, stall, status
 from tests.support.gateway import start_gateway
 from tests.support.upstream import Upstream
 
@@ -60,8 +60,14 @@ async def post(http, body, **headers):
     return await http.post("/v1/chat/completions", json=body, headers=headers)
 
 
+async def under_way(gateway, number):
+    async with asyncio.timeout(20):
+        while await asyncio.to_thread(gateway.metric, "farthing_in_flight") != number:
+            await asyncio.sleep(0.01)
+
+
 async def kept(gateway, number=1):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while gateway.metric("farthing_cache_answers_kept_total") < number:
             await asyncio.sleep(0.01)
 
@@ -137,14 +143,15 @@ async def test_a_hundred_identical_requests_at_once_make_one_call():
 
 
 async def test_when_the_first_caller_leaves_the_others_still_get_their_stream():
-    slow = ok(Shape(chunks=20, delay_s=0.1))
-    async with world(default=slow) as (upstream, gateway, http), http:
+    left = asyncio.Event()
+    async with world(default=held(left)) as (upstream, gateway, http), http:
         async with http.stream("POST", "/v1/chat/completions", json=asks(stream=True)) as leader:
-            await anext(leader.aiter_bytes())
+            pieces = leader.aiter_bytes()  # kept: a forgotten iterator closes the connection
+            await anext(pieces)
             followers = [asyncio.create_task(post(http, asks(stream=True))) for _ in range(3)]
-            async with asyncio.timeout(5):
-                while gateway.metric("farthing_in_flight") < 4:
-                    await asyncio.sleep(0.01)
+            await under_way(gateway, 4)
+        await asyncio.sleep(0.2)  # the gateway sees that it left, and reads on for the others
+        left.set()
         answers = await asyncio.gather(*followers)
         assert upstream.count() == 1
         for answer in answers:
@@ -241,7 +248,7 @@ async def test_answers_outlive_a_reload_that_does_not_concern_them_and_no_other(
             cache = {"exact": change.pop("cache", "1h")}
             (gateway.policies / "policy.yaml").write_text(policy(upstream.url, cache, **change))
             before = gateway.metric("farthing_policy_reloads_total", result="ok")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while gateway.metric("farthing_policy_reloads_total", result="ok") == before:
                     await asyncio.sleep(0.02)
             assert (await post(http, asks())).headers["x-farthing-cache"] == kind

@@ -1,6 +1,7 @@
 """Behaviours of the fake upstream: pure functions from a request to the steps on its connection, good or bad.
 
-A `Behaviour` takes a `Request` and yields steps: bytes to write, `Pause`, `Stall`, `Reset`, `Close`, `CloseOnReuse`.
+A `Behaviour` takes a `Request` and yields steps: bytes to write, `Pause`, `Wait`, `Stall`, `Reset`, `Close`,
+`CloseOnReuse`.
 A behaviour that ends without `Close` or `Reset` leaves the connection open for the next request. Where one counts
 events, the event of index 0 is the first one of the body: `after=0` is after the headers, `after=1` after the
 role chunk of a chat stream. A body that is not a stream counts as four events of equal size.
@@ -84,6 +85,13 @@ class Pause:
 
 
 @dataclasses.dataclass(frozen=True)
+class Wait:
+    """Nothing until the test sets `event`."""
+
+    event: asyncio.Event
+
+
+@dataclasses.dataclass(frozen=True)
 class Stall:
     """Nothing until the client leaves or the server stops."""
 
@@ -103,7 +111,7 @@ class CloseOnReuse:
     """The connection stays open, and ends with RST at the first byte of a next request: the keep-alive race."""
 
 
-Step = bytes | Pause | Stall | Reset | Close | CloseOnReuse
+Step = bytes | Pause | Wait | Stall | Reset | Close | CloseOnReuse
 Behaviour = Callable[[Request], Iterable[Step]]
 
 
@@ -198,6 +206,18 @@ def _until(steps: Iterable[Step], after: int) -> Iterator[Step]:
 def ok(shape: Shape | None = None) -> Behaviour:
     """The well-formed answer."""
     return lambda request: wire(good(request, shape))
+
+
+def held(until: asyncio.Event, *, after: int = 1) -> Behaviour:
+    """The well-formed answer; what comes after the first `after` events waits for `until`."""
+
+    def behave(request: Request) -> Iterator[Step]:
+        steps = iter(wire(good(request)))
+        yield from itertools.islice(steps, after + 1)
+        yield Wait(until)
+        yield from steps
+
+    return behave
 
 
 def dressed(**changes: Any) -> Behaviour:

@@ -27,6 +27,7 @@ from tests.support.faults import (
     Reset,
     Stall,
     Step,
+    Wait,
     by_model,
     ok,
     status,
@@ -230,6 +231,15 @@ class _Connection(asyncio.Protocol):
                 self._changed.clear()
                 await self._changed.wait()
 
+    async def _awaited(self, event: asyncio.Event) -> None:
+        """Waits for `event`; raises `_Gone` when the connection ends before it."""
+        waiting = asyncio.ensure_future(event.wait())
+        waiting.add_done_callback(lambda _: self._changed.set())
+        try:
+            await self._until(waiting.done)
+        finally:
+            waiting.cancel()
+
     async def _take_line_block(self, mark: bytes) -> bytes:
         await self._until(lambda: mark in self._buffer)
         end = self._buffer.index(mark) + len(mark)
@@ -294,7 +304,7 @@ class _Connection(asyncio.Protocol):
             request.sent += isinstance(step, bytes)
         request.completed = True
 
-    async def _step(self, step: bytes | Pause | Stall) -> None:
+    async def _step(self, step: bytes | Pause | Wait | Stall) -> None:
         if isinstance(step, bytes):
             if self._gone:
                 raise _Gone
@@ -305,6 +315,8 @@ class _Connection(asyncio.Protocol):
         elif isinstance(step, Pause):
             with contextlib.suppress(TimeoutError):
                 await self._until(lambda: False, step.seconds)
+        elif isinstance(step, Wait):
+            await self._awaited(step.event)
         else:
             await self._until(lambda: False)
 

@@ -5,7 +5,8 @@ from datetime import datetime
 
 import pytest
 
-from gateway.access.accounts import Grant, Refusal, Unavailable
+from gateway.access.accounts import Refusal, Unavailable
+from gateway.access.grants import Grant
 from gateway.core.limits import Applies, Budget, Concurrency, Rate
 from tests.support.account_worlds import LEASE_S
 
@@ -183,7 +184,7 @@ async def test_a_rate_of_requests_refills_with_time(world, caller):
         granted = await caller.reserve(f"r{n}", Applies(rates=(rate,)))
         assert granted.levels[0].remaining == 5 - n
     refused = await caller.reserve("late", Applies(rates=(rate,)))
-    assert refused.level.rate is rate
+    assert refused.level.rate == rate
     assert refused.level.remaining == 0
     assert 9 < refused.retry_after_s <= 10
     await world.pass_time(refused.retry_after_s)

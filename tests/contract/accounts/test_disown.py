@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from gateway.access.accounts import Grant, Refusal
+from gateway.access.accounts import Refusal
+from gateway.access.grants import Grant
 from gateway.access.owner import kept_owner, next_owner
 from gateway.access.redis_left import PAGES
 from gateway.core.clock import SystemClock

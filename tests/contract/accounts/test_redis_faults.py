@@ -6,7 +6,8 @@ import time
 import pytest
 
 from gateway.access import redis_link
-from gateway.access.accounts import Grant, Refusal, Unavailable
+from gateway.access.accounts import Refusal, Unavailable
+from gateway.access.grants import Grant
 from gateway.core.limits import Applies, Budget, Concurrency, Rate
 from tests.support.account_worlds import LEASE_S, RedisWorld, until
 from tests.support.redis_server import RedisServer

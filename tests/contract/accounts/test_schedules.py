@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from gateway.access.accounts import Grant
+from gateway.access.grants import Grant
 from gateway.core.limits import Applies, Budget, Concurrency
 from tests.support.account_worlds import LEASE_S, EmbeddedWorld, RedisWorld, until
 from tests.support.loop_thread import LoopThread

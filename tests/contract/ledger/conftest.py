@@ -36,12 +36,12 @@ def store(database):
 
 @pytest.fixture
 def open_writer(tmp_path):
-    """A writer on a journal folder of that name; what is not drained by the test is drained after it."""
+    """A writer of small batches on a journal folder of that name; what the test does not drain is drained after it."""
     opened = []
 
     def another(store, folder="journal", segment_bytes=64 << 20, **options):
         journal = Journal(tmp_path / folder, segment_bytes=segment_bytes)
-        opened.append(LedgerWriter(journal, store, SystemClock(), **options))
+        opened.append(LedgerWriter(journal, store, SystemClock(), **{"batch_rows": 500, **options}))
         return opened[-1]
 
     yield another

@@ -87,6 +87,20 @@ def test_of_a_batch_only_the_new_rows_count(database, store):
     assert store.counts() == {"requests": 300, "rolled_up": 300, "windows": len(spend(database))}
 
 
+def test_rows_that_are_alike_and_rows_that_differ_are_read_as_they_were_written(database, store):
+    """What rows have in common may change with each batch, and so may their number."""
+    alike = [closed(ended(n, session=None)) for n in range(70)]
+    differ = [
+        closed(ended(100 + n, session=f"s{n}", ttft_s=None if n % 3 else 0.5, model=f"m{n % 2}", usage=None))
+        for n in range(131)
+    ]
+    few = [closed(ended(300 + n, error=f"e{n}", cost_micro_usd=None if n % 2 else n)) for n in range(110)]
+    batches = [alike[:1], alike[1:], differ[:130], alike, differ[130:], *([charge] for charge in few)]
+    assert [store.insert(batch) for batch in batches] == [1, 69, 130, 0, 1, *[1] * 110]
+    assert rows(database) == [charge.row for charge in (*alike, *differ, *few)]
+    check(database)
+
+
 def test_nothing_is_stored_of_nothing(store):
     assert store.insert([]) == 0
 

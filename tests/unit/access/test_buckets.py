@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.buckets import Bucket, level_of, wait_s
+from gateway.access.buckets import Bucket, wait_s
+from gateway.access.grants import Shown
 from gateway.core.limits import Rate
 
 
@@ -91,7 +92,9 @@ def test_who_waits_as_long_as_told_gets_in(per_minute, taken, cost, at_s):
     assert wait_s(bucket.refill(per_minute, at_s + told_s + 5e-7), cost_s) == 0.0
 
 
-def test_debt_is_shown_as_nothing_left():
-    level = level_of(Rate("r", "tokens", 10), 90.0)
-    assert (level.remaining, level.full_in_s) == (0, 90.0)
-    assert level_of(Rate("r", "tokens", 10), 42.0000001).remaining == 3
+@pytest.mark.parametrize(("lack_s", "remaining"), [(90.0, 0), (42.0000001, 3), (0.0, 10)])
+def test_what_is_left_is_shown_in_whole_units_and_debt_as_nothing(lack_s, remaining):
+    bucket = Bucket(10, 0.0)
+    bucket.lack_s = lack_s
+    level = bucket.level(Shown(Rate("r", "tokens", 10)))
+    assert (level.remaining, level.full_in_s) == (remaining, lack_s)

@@ -1,6 +1,7 @@
 import pytest
 
-from gateway.access.accounts import Grant, Level, Refusal, Spent, Window
+from gateway.access.accounts import Refusal, Spent, Window
+from gateway.access.grants import Grant, Level, Shown
 from gateway.access.refusals import limit_headers, refused
 from gateway.core.limits import Budget, Concurrency, Rate
 
@@ -37,7 +38,7 @@ def test_a_total_budget_never_resets():
 @pytest.mark.parametrize(
     ("refusal", "code"),
     [
-        (Refusal(level=Level(REQUESTS, 0, 60.0), retry_after_s=0.1), "rate_limit_exceeded"),
+        (Refusal(level=Level(Shown(REQUESTS), 0, 60.0), retry_after_s=0.1), "rate_limit_exceeded"),
         (Refusal(concurrency=Concurrency("key:ci", 50), retry_after_s=1.0), "concurrency_limit_exceeded"),
     ],
 )
@@ -49,7 +50,7 @@ def test_rates_and_slots_say_when_to_come_back(refusal, code):
 
 def test_headers_are_openais_and_of_the_tightest_rate():
     other = Rate("tenant:shop/requests", "requests", 100)
-    levels = (Level(REQUESTS, 599, 0.1), Level(other, 3, 90.0), Level(TOKENS, 0, 60.0))
+    levels = (Level(Shown(REQUESTS), 599, 0.1), Level(Shown(other), 3, 90.0), Level(Shown(TOKENS), 0, 60.0))
     lines = limit_headers(Grant((), levels=levels)).decode().splitlines()
     assert lines == [
         "x-ratelimit-limit-requests: 100",

@@ -2,6 +2,7 @@ from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +45,21 @@ def test_every_component_is_rounded_half_up_once_and_the_total_is_their_sum(usag
     parts = (cost.input, cost.cache_read, cost.cache_write, cost.output, cost.reasoning)
     assert cost.total == sum(parts) == price.cost_total(usage)
     assert min(parts) >= 0
+
+
+@given(usages, st.lists(tiers, min_size=1, max_size=3), st.none() | tiers, st.integers(0, 50))
+def test_the_total_is_that_of_the_cost_for_every_list_and_no_more_than_the_most(usage, found, batch, request):
+    rising = tuple(msgspec.structs.replace(tier, above=number * 1_000_000) for number, tier in enumerate(found))
+    price = ModelPrice(rising, batch, request)
+    assert price.cost_total(usage) == price.cost(usage).total <= price.at_most(usage.input, usage.output)
+
+
+def test_a_price_that_is_made_of_another_knows_its_own_tiers():
+    cheap, dear = Tier(1, 2), Tier(3_000_000, 4_000_000, cache_write_1h=5_000_000, reasoning=6_000_000)
+    price = ModelPrice((cheap,))
+    assert msgspec.structs.replace(price, tiers=(dear,)).at_most(1, 1) == ModelPrice((dear,)).at_most(1, 1) == 13
+    both = msgspec.structs.replace(price, tiers=(cheap, msgspec.structs.replace(dear, above=10)))
+    assert (both.at_most(10, 0), both.at_most(11, 0)) == (2, 57)
 
 
 def test_a_known_bill():

@@ -412,7 +412,7 @@ def test_any_shape_of_content_has_a_bound(value):
 
 
 MEMBERS = {
-    "max_tokens": st.sampled_from([None, 1, 64, 100_000]),
+    "max_tokens": st.sampled_from([None, -1, 0, 1, 64, 100_000]),
     "max_completion_tokens": st.sampled_from([None, 7, 5_000]),
     "n": st.integers(1, 4),
     "best_of": st.integers(1, 4),
@@ -430,18 +430,43 @@ MESSAGES = st.lists(
         st.just({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}),
         st.just({"role": "assistant", "content": None, "audio": {"id": "a"}}),
         st.just({"role": "assistant", "content": "said", "audio": {"id": "a"}}),
+        st.just({"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]}),
+        st.sampled_from(["text", None, {}, {"role": "user", "content": {"type": "file"}}]),
     ),
     max_size=3,
 )
 
 
+PRICES = [LIST, OPEN, ModelPrice((Tier(5, 7), Tier(9, 11, above=250)), max_input_tokens=300, request=3)]
+
+
 @given(
-    st.fixed_dictionaries({"messages": MESSAGES}, optional=MEMBERS),
-    st.sampled_from([LIST, OPEN, ModelPrice((Tier(5, 7), Tier(9, 11, above=250)), max_input_tokens=300, request=3)]),
+    st.fixed_dictionaries({"messages": MESSAGES | st.just("text")}, optional=MEMBERS),
+    st.sampled_from(PRICES),
     st.sampled_from([OPENAI, CLAUDE, LOCAL]),
 )
-@settings(max_examples=400)
+@settings(max_examples=600)
 def test_the_short_way_of_a_plain_chat_comes_to_the_same(doc, price, target):
     request = call(doc)
     short = plan_worst_case(request, Plan("r", (target,)), lambda *_: price, RULES)
     assert short == worst_case(request, target, price, RULES)
+
+
+@given(
+    st.fixed_dictionaries({"messages": MESSAGES}, optional=MEMBERS),
+    st.lists(st.tuples(st.sampled_from([OPENAI, CLAUDE, LOCAL]), st.sampled_from([None, *PRICES])), max_size=4),
+)
+@settings(max_examples=400)
+def test_a_plan_has_the_highest_bounds_of_its_targets_and_none_where_a_price_is_unknown(doc, chosen):
+    request = call(doc)
+    prices = iter([price for _, price in chosen])
+    plan = Plan("r", tuple(target for target, _ in chosen))
+    worst = plan_worst_case(request, plan, lambda *_: next(prices), RULES)
+    each = [worst_case(request, target, price, RULES) for target, price in chosen]
+    unknown = [found.why for found in each if found.micro_usd is None]
+    assert worst == WorstCase(
+        None if unknown else max((found.micro_usd for found in each), default=0),
+        max((found.tokens for found in each), default=0),
+        unknown[-1] if unknown else "",
+        any(found.assumed for found in each),
+    )
