@@ -6,7 +6,7 @@ opened is logged and shown, and requests go on without it.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from gateway.cache.certificates import Certificates, Standing
@@ -70,15 +70,15 @@ class Caching:
         """Where hits are asked anew: the pipeline behind the cache, and the end of a request's books."""
         self._ask = (ask, finish)
 
-    async def lookup(self, exchange: Exchange, call_next: Next) -> Reply:
+    def lookup(self, exchange: Exchange, call_next: Next) -> Awaitable[Reply]:
         """The first stage; see `gateway.cache.lookup`."""
         opened = self.opened
-        return await (call_next(exchange) if opened is None else opened.lookup(exchange, call_next))
+        return call_next(exchange) if opened is None else opened.lookup(exchange, call_next)
 
-    async def serve(self, exchange: Exchange, call_next: Next) -> Reply:
+    def serve(self, exchange: Exchange, call_next: Next) -> Awaitable[Reply]:
         """The second stage; see `gateway.cache.serve`."""
         opened = self.opened
-        return await (call_next(exchange) if opened is None else opened.serve(exchange, call_next))
+        return call_next(exchange) if opened is None else opened.serve(exchange, call_next)
 
     def open_for(self, policy: Policy) -> None:
         """Opens what `policy` asks for and is not open yet. Blocks; requests meanwhile go on without."""

@@ -2,9 +2,11 @@
 
     http -> authenticate -> resolve -> [cache -> route -> reserve -> compress -> ...] -> dispatch
 
-A stage is an async callable `(exchange, call_next) -> Reply`: it may answer by itself, refuse by raising a
-`GatewayError`, or await `call_next(exchange)` and look at the reply on its way back. Stages decide; the last one
-talks to upstreams. What each does when its own dependency is down stands in its docstring (open or closed).
+A stage is a callable `(exchange, call_next) -> Awaitable[Reply]`: it may answer by itself, refuse by raising a
+`GatewayError`, or await `call_next(exchange)` and look at the reply on its way back. One that neither waits nor looks
+is a plain function that returns `call_next(exchange)`: each coroutine between a caller and its upstream is made, and
+woken, once more for every request. Stages decide; the last one talks to upstreams. What each does when its own
+dependency is down stands in its docstring (open or closed).
 """
 
 from collections.abc import Awaitable, Sequence

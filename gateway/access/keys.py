@@ -6,7 +6,7 @@ which the settings allow on a loopback address only.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.access.keyring import Keyring
 from gateway.core.errors import Unauthorized
@@ -66,9 +66,9 @@ class Authenticate:
         self._may_be_open = may_be_open
         self._keyring = keyring
 
-    async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
+    def __call__(self, exchange: Exchange, call_next: Next) -> Awaitable[Reply]:
         """401 or the next stage."""
         exchange.identity = identify(
             self._keys(), exchange.call.index, may_be_open=self._may_be_open, keyring=self._keyring
         )
-        return await call_next(exchange)
+        return call_next(exchange)

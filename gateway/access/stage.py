@@ -5,13 +5,13 @@ plan; then the admission is made durable; then the request goes on. Fails closed
 a journal that does not answer is 503, and what was reserved is given back.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from gateway.access.accounts import Accounts, Refusal
 from gateway.access.alerts import Alerts
+from gateway.access.grants import Grant
 from gateway.access.keyring import Held, Keyring
 from gateway.access.keystore import KeyLimits, permits
 from gateway.access.refusals import limit_headers, refused
@@ -50,7 +50,7 @@ class Admit:
         self._wall = clock.wall
         self._standings: dict[tuple[int, str, str], _Standing] = {}
 
-    async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
+    def __call__(self, exchange: Exchange, call_next: Next) -> Awaitable[Reply]:
         """A refusal, or the next stage with the request reserved and admitted."""
         identity, plan, call = exchange.identity, exchange.plan, exchange.call
         assert identity is not None, "authenticate comes before admit"
@@ -67,20 +67,39 @@ class Admit:
         if applies is not None:
             if amount is None:
                 amount = _unpriced(worst, policy, applies)
-            now, lease_s, id_, accounts = self._wall(), _lease_s(plan), exchange.id, self._accounts
             tokens = len(call.raw) // 4 + (call.max_tokens or 0) * call.n  # four bytes a token, and what is allowed
-            answer = accounts.reserve_at_once(id_, applies, amount, tokens, now, lease_s)
+            now = self._wall()
+            answer = self._accounts.reserve_at_once(exchange.id, applies, amount, tokens, now, _lease_s(plan))
             if answer is None:
-                answer = await accounts.reserve(id_, applies, amount, tokens, now, lease_s)
-            if isinstance(answer, Refusal):
-                if answer.spent is not None:
-                    self._alerts.note((answer.spent,), now)
-                raise refused(answer, amount)
-            if answer.windows:
-                exchange.windows, exchange.more = answer.windows, partial(self._more, lease_s)
-                if answer.spent:
-                    self._alerts.note(answer.spent, now)
-            exchange.limit_headers = limit_headers(answer)
+                return self._later(exchange, call_next, applies, amount, tokens)
+            self._granted(exchange, answer, amount, now)
+        self._accept(exchange, identity, plan, amount)
+        return call_next(exchange)
+
+    async def _later(self, exchange: Exchange, call_next: Next, applies: Applies, amount: int, tokens: int) -> Reply:
+        """The rest where the store of budgets has to be waited for."""
+        identity, plan, now = exchange.identity, exchange.plan, self._wall()
+        assert identity is not None
+        assert plan is not None
+        answer = await self._accounts.reserve(exchange.id, applies, amount, tokens, now, _lease_s(plan))
+        self._granted(exchange, answer, amount, now)
+        self._accept(exchange, identity, plan, amount)
+        return await call_next(exchange)
+
+    def _granted(self, exchange: Exchange, answer: Grant | Refusal, amount: int, now: float) -> None:
+        """What was answered, noted; raises the error of a refusal."""
+        if isinstance(answer, Refusal):
+            if answer.spent is not None:
+                self._alerts.note((answer.spent,), now)
+            raise refused(answer, amount)
+        if answer.windows:
+            exchange.windows, exchange.more = answer.windows, self._more
+            if answer.spent:
+                self._alerts.note(answer.spent, now)
+        exchange.limit_headers = limit_headers(answer)
+
+    def _accept(self, exchange: Exchange, identity: Identity, plan: Plan, amount: int | None) -> None:
+        """Makes the admission durable; gives back what is reserved where that cannot be done."""
         exchange.reserved_micro_usd = amount
         try:
             self._admit(admission(exchange, identity, plan))
@@ -88,10 +107,10 @@ class Admit:
             self._accounts.release(exchange.id, self._wall())
             raise
         exchange.admitted = True
-        return await call_next(exchange)
 
-    async def _more(self, lease_s: float, exchange: Exchange, micro_usd: int) -> bool:
-        if not await self._accounts.extend(exchange.id, micro_usd, self._wall(), lease_s):
+    async def _more(self, exchange: Exchange, micro_usd: int) -> bool:
+        assert exchange.plan is not None
+        if not await self._accounts.extend(exchange.id, micro_usd, self._wall(), _lease_s(exchange.plan)):
             return False
         exchange.reserved_micro_usd = (exchange.reserved_micro_usd or 0) + micro_usd
         return True

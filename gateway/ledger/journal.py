@@ -24,7 +24,8 @@ from pathlib import Path
 
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Admission, RequestRecord
-from gateway.ledger.segment import ADMITTED, CLOSED, CRASHED, HEADER_BYTES, Reading, encode, entry, foreign, header
+from gateway.ledger.entry import ADMITTED, CLOSED, CRASHED, HEAD_BYTES, Payloads, put
+from gateway.ledger.segment import HEADER_BYTES, Reading, foreign, header
 
 ROOM_BYTES = 256 << 10
 """Blocks are allocated so many bytes at a time; when there are no more so many, as many as the next entry needs."""
@@ -57,6 +58,7 @@ class Journal:
         self._max_bytes = max_bytes
         self._mutex = threading.Lock()
         self._take, self._give = self._mutex.acquire, self._mutex.release  # on the path of requests: half of a `with`
+        self._begun, self._ended = Payloads(), Payloads()
         self._file: _Mapped | None = None
         self._retired: list[_Mapped] = []
         self._open: dict[str, int] = {}
@@ -83,7 +85,7 @@ class Journal:
 
     def admit(self, admission: Admission) -> None:
         """The request is on disk when this returns. Raises `JournalError` and writes nothing otherwise."""
-        payload, request_id = encode(admission), admission.request_id
+        payload, request_id = self._begun.of(admission), admission.request_id
         self._take()
         try:
             if self._unwritten or self._bytes >= self._max_bytes:
@@ -221,7 +223,7 @@ class Journal:
         self.in_use = False
 
     def _end(self, kind: int, value: Admission | RequestRecord) -> int:
-        payload, request_id = encode(value), value.request_id
+        payload, request_id = self._ended.of(value), value.request_id
         self._take()
         position = self._number << _OFFSET_BITS | self._offset
         try:
@@ -229,7 +231,7 @@ class Journal:
                 self._write_waiting()
             self._append(kind, payload)
         except JournalError:
-            self._unwritten.append((kind, request_id, payload))
+            self._unwritten.append((kind, request_id, bytes(payload)))
         else:
             self._open.pop(request_id, None)
         finally:
@@ -256,15 +258,13 @@ class Journal:
             self._open.pop(request_id, None)
             self._unwritten.popleft()
 
-    def _append(self, kind: int, payload: bytes) -> int:
+    def _append(self, kind: int, payload: bytes | bytearray) -> int:
         """The position of the new entry. Raises `JournalError` before a byte of it is written."""
-        data = entry(kind, payload)
-        size, file = len(data), self._file
+        size, file = HEAD_BYTES + len(payload), self._file
         if file is None or self._offset + size > file.room:
             file = self._with_room(size)
         offset = self._offset
-        file.map[offset : offset + size] = data
-        self._offset = offset + size
+        self._offset = put(file.map, offset, kind, payload)
         self._bytes += size
         return self._number << _OFFSET_BITS | offset
 

@@ -14,9 +14,10 @@ from gateway.core.exchange import RequestRecord
 from gateway.core.money import usd
 from gateway.database import Database
 from gateway.ledger.check import Check
+from gateway.ledger.entry import ADMITTED
 from gateway.ledger.journal import _OFFSET_BITS
 from gateway.ledger.rows import Row, charge
-from gateway.ledger.segment import ADMITTED, Reading
+from gateway.ledger.segment import Reading
 from gateway.ledger.table import count
 
 BATCH = 500

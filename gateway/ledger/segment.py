@@ -1,9 +1,7 @@
 """A segment of the journal: how entries lie in a file, and what of a damaged one a reader may trust.
 
-Knows neither folders nor positions. A file is a 16-byte header and entries `length u32, crc32 u32, kind u8, payload`,
-little endian; the length counts the payload alone, the CRC-32 covers kind and payload, the payload is a msgpack array
-of the struct's fields. A segment outlives an upgrade because fields are only added, at the end. Behind the last entry
-lie zeros: room that was made and not used.
+Knows neither folders nor positions. A file is a 16-byte header and entries (`gateway.ledger.entry`). A segment outlives
+an upgrade because fields are only added, at the end. Behind the last entry lie zeros: room that was made and not used.
 """
 
 import os
@@ -13,27 +11,20 @@ import zlib
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from gateway.core.exchange import Admission, RequestRecord
+from gateway.ledger.entry import CLOSED, HEAD, MAX_PAYLOAD
 
 VERSION = 2
-ADMITTED, CLOSED, CRASHED = b"ACX"
-MAX_PAYLOAD = 1 << 20
-MAX_TEXT = 1024
-"""Characters kept of a text whose entry would be too large: names come from callers."""
-
 _MAGIC = b"FARTHING"
 _HEADER = struct.Struct("<8sII")
 HEADER_BYTES = _HEADER.size
-_ENTRY = struct.Struct("<IIB")
 _KIND_AND_ARRAY = re.compile(rb"[ACX][\x90-\x9f\xdc]")
-_MOST = 1 << 62
 _BLOCK = 1 << 20
 
-_encode = msgspec.msgpack.Encoder().encode
 _admission = msgspec.msgpack.Decoder(Admission)
 _record = msgspec.msgpack.Decoder(RequestRecord)
 
@@ -86,7 +77,7 @@ class Reading:
         lost: int | None = None  # where the damaged stretch began
         written = 0  # behind the last byte of it that is not zero
         while True:
-            if len(data) - at < _ENTRY.size + MAX_PAYLOAD and read_to < self._limit:
+            if len(data) - at < HEAD.size + MAX_PAYLOAD and read_to < self._limit:
                 more = os.pread(file.fileno(), min(_BLOCK, self._limit - read_to), read_to)
                 data, base, at, read_to = data[at:] + more, base + at, 0, read_to + len(more)
                 if not more:
@@ -100,7 +91,7 @@ class Reading:
             if found is None:
                 following = _resynchronise(data, at)
                 if following is None:  # one may begin near the end of what has been read
-                    start = max(at + 1, len(data) - MAX_PAYLOAD - _ENTRY.size)
+                    start = max(at + 1, len(data) - MAX_PAYLOAD - HEAD.size)
                     following = len(data) if read_to >= self._limit else start
                 lost = base + at if lost is None else lost
                 kept = data[at:following].rstrip(b"\0")
@@ -116,10 +107,10 @@ class Reading:
 
 
 def _entry(data: bytes, at: int) -> tuple[int, bytes, int] | None:
-    start = at + _ENTRY.size
+    start = at + HEAD.size
     if start > len(data):
         return None
-    length, checksum, kind = _ENTRY.unpack_from(data, at)
+    length, checksum, kind = HEAD.unpack_from(data, at)
     end = start + length
     if not 0 < length <= MAX_PAYLOAD or end > len(data) or kind not in b"ACX":
         return None
@@ -129,8 +120,8 @@ def _entry(data: bytes, at: int) -> tuple[int, bytes, int] | None:
 
 def _resynchronise(data: bytes, at: int) -> int | None:
     """The next offset behind `at` at which a whole entry starts."""
-    for match in _KIND_AND_ARRAY.finditer(data, at + _ENTRY.size):
-        start = match.start() - _ENTRY.size + 1
+    for match in _KIND_AND_ARRAY.finditer(data, at + HEAD.size):
+        start = match.start() - HEAD.size + 1
         if _entry(data, start) is not None:
             return start
     return None
@@ -141,22 +132,6 @@ def header(version: int = VERSION) -> bytes:
     return _HEADER.pack(_MAGIC, version, zlib.crc32(_MAGIC, version))
 
 
-def encode(value: Admission | RequestRecord) -> bytes:
-    """The payload of `value`; where it cannot be encoded or is too large, its texts are cut and its numbers bounded."""
-    try:
-        payload = _encode(value)
-    except (UnicodeEncodeError, OverflowError):
-        payload = b""
-    if 0 < len(payload) <= MAX_PAYLOAD:
-        return payload
-    return _encode(_bounded(msgspec.to_builtins(value)))
-
-
-def entry(kind: int, payload: bytes) -> bytes:
-    """The bytes of one entry."""
-    return _ENTRY.pack(len(payload), zlib.crc32(payload, kind), kind) + payload
-
-
 def foreign(path: Path) -> bool:
     """Whether another version of the format is in it. A damaged header is left to the reader and is not foreign."""
     with path.open("rb") as file:
@@ -165,16 +140,3 @@ def foreign(path: Path) -> bool:
         return False
     version = int(_HEADER.unpack(start)[1])
     return version != VERSION and start == header(version)
-
-
-def _bounded(value: Any) -> Any:
-    """What can always be encoded: texts cut and made valid Unicode, integers of 63 bits."""
-    if isinstance(value, str):
-        return value[:MAX_TEXT].encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {name: _bounded(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_bounded(item) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return max(-_MOST, min(_MOST, value))
-    return value

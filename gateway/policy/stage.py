@@ -5,7 +5,7 @@ target is 403 `no_self_hosted_target`. The policy that is picked when a request 
 is reloaded or rolled back meanwhile.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -21,7 +21,7 @@ class Resolve:
         self._pick = pick
         self._rng = rng
 
-    async def __call__(self, exchange: Exchange, call_next: Next) -> Reply:
+    def __call__(self, exchange: Exchange, call_next: Next) -> Awaitable[Reply]:
         """404, 403, or the next stage with `exchange.plan` set, and `choosing` where a choice is left."""
         call, identity = exchange.call, exchange.identity
         assert identity is not None, "authenticate comes before resolve"
@@ -32,7 +32,7 @@ class Resolve:
             exchange.plan = _single(plan, safe=call.method in ("GET", "HEAD"))
         else:
             exchange.plan, exchange.choosing = plan, choosing
-        return await call_next(exchange)
+        return call_next(exchange)
 
 
 def _single(plan: Plan, *, safe: bool) -> Plan:

@@ -11,8 +11,9 @@ from random import Random
 import pytest
 
 from gateway.core.exchange import Admission
+from gateway.ledger.entry import ADMITTED
 from gateway.ledger.journal import Journal, JournalError
-from gateway.ledger.segment import ADMITTED, VERSION, Reading, header
+from gateway.ledger.segment import VERSION, Reading, header
 from tests.support.ledger import admission, ended, request_id
 
 HERE = Path(__file__).parent

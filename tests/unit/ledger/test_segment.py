@@ -16,23 +16,21 @@ from gateway.core.exchange import (
     Shadowed,
     Usage,
 )
-from gateway.ledger.segment import (
-    ADMITTED,
-    CLOSED,
-    CRASHED,
-    HEADER_BYTES,
-    MAX_PAYLOAD,
-    VERSION,
-    Reading,
-    encode,
-    entry,
-    foreign,
-    header,
-)
+from gateway.ledger.entry import ADMITTED, CLOSED, CRASHED, HEAD_BYTES, MAX_PAYLOAD, Payloads, put
+from gateway.ledger.segment import HEADER_BYTES, VERSION, Reading, foreign, header
 from tests.support.ledger import admission, ended
 
+PAYLOADS = Payloads()
+
+
+def entry(kind: int, payload: bytes) -> bytes:
+    made = bytearray(HEAD_BYTES + len(payload))
+    assert put(made, 0, kind, payload) == len(made)
+    return bytes(made)
+
+
 VALUES = [(ADMITTED, admission(1)), (CLOSED, ended(1)), (ADMITTED, admission(2)), (CRASHED, admission(2))]
-ENTRIES = [entry(kind, encode(value)) for kind, value in VALUES]
+ENTRIES = [entry(kind, PAYLOADS.of(value)) for kind, value in VALUES]
 WHOLE = header() + b"".join(ENTRIES)
 ENDS = [HEADER_BYTES + sum(map(len, ENTRIES[: n + 1])) for n in range(len(ENTRIES))]
 
@@ -152,7 +150,7 @@ def test_what_a_caller_names_never_makes_an_entry_too_large_or_impossible(tmp_pa
     huge = admission(1, requested_model="m" * (MAX_PAYLOAD + 1))
     odd = ended(2, error="\ud800", reserved_micro_usd=2**70, response_id="r" * 3000)
     for value, kind in ((huge, ADMITTED), (odd, CLOSED)):
-        found, _ = read(tmp_path / "s", header() + entry(kind, encode(value)))
+        found, _ = read(tmp_path / "s", header() + entry(kind, PAYLOADS.of(value)))
         assert found[0][1].request_id == value.request_id
 
 
