@@ -64,6 +64,15 @@ def test_what_the_books_add_is_told_with_and_without_their_writer():
     assert whole == ("MISS", "70.0 us")
 
 
+def test_what_the_books_add_is_told_as_a_share_too():
+    turns = [round_of(row(FARTHING, cpu_us=200.0)), round_of(row(BOOKS, cpu_us=270.0, beside_us=20.0))]
+    shown = [line.split("|")[1:4] for line in report.books(turns, [MANY]).splitlines() if BOOKS in line]
+    assert [[cell.strip() for cell in line] for line in shown] == [
+        [BOOKS, "50.0", "70.0"],
+        [f"{BOOKS} / {FARTHING}", "0.25 x", "0.35 x"],
+    ]
+
+
 def test_many_turns_are_told_by_their_middle_half():
     found = report.middle([1.0, 2.0, 3.0, 4.0, 500.0, None])
     assert found is not None
