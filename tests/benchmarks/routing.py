@@ -25,6 +25,7 @@ from gateway.routing.embed import open_embed
 from gateway.routing.evaluate import inputs_of
 from gateway.routing.features import text_features
 from gateway.routing.light import open_light
+from gateway.routing.neighbours_index import MOST, Rows
 from gateway.routing.table import excerpt, read_table
 
 LOSS, RESPLITS, LABELS, DRAWS = 0.03, 300, 1_500, 5
@@ -163,6 +164,10 @@ def times(folder, model, seed):
 
     yield timing("embed tier with its own pass, MMLU prompts", clocked(whole, drawn[:500]), 8)
     yield timing("embed tier with its own pass, up to 50,000 characters", clocked(whole, long), 8)
+    asked = np.stack(list(vectors.values()))
+    labels = np.random.default_rng(seed).standard_normal((MOST, asked.shape[1])).astype(np.float32)
+    rows = Rows(("",) * MOST, (0.0,) * MOST, labels, np.zeros(MOST))
+    yield timing(f"neighbours tier, the look at {MOST:,} labels", clocked(rows.nearest, asked), 1)
 
 
 def clocked(decide, prompts):
