@@ -128,7 +128,7 @@ class Edge:
         exchange.ttft_s = self._monotonic() - exchange.started
         headers, ours = reply.headers, gateway_headers(exchange)
         if exchange.limit_headers:  # the caller's limits are the gateway's, not those of the gateway's account
-            headers = [pair for pair in headers if b"x-ratelimit-" not in pair[0]]
+            headers = [pair for pair in headers if not pair[0].startswith(b"x-ratelimit-")]
         stream = reply.stream
         if stream is None:
             writer.respond(reply.status, headers, ours, reply.body, head_only=exchange.call.method == "HEAD")
