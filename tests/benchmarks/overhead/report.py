@@ -111,7 +111,7 @@ def ratios(rounds: Sequence[Round], cases: Sequence[Case]) -> str:
 def books(turns: Sequence[Round], cases: Sequence[Case]) -> str:
     """What the books add to Farthing's CPU per request, measured in turns: median and middle half of the turns.
 
-    In microseconds, and as a share of what a request takes without them: that share is nearly the same on all machines.
+    In microseconds, and as a share of what a request takes without them: that share differs less between machines.
     """
     rows = valid_rows(turns)
     names = [name for name in WITH_BOOKS if any(part.gateway == name for part in turns)]
